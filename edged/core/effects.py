@@ -1,0 +1,105 @@
+"""What a session asks of the node around it: the effects of `sessions.Seat`, as plain values.
+
+Those with a `token` are answered through the method of the seat that their comment names, with the same
+token; an answer under another token is late and changes nothing.
+"""
+
+from typing import Any, NamedTuple
+
+from .calls import Call
+
+
+class Ask(NamedTuple):
+    """A store operation; answered by `on_store`."""
+
+    op: Any
+    token: int
+
+
+class RunPool(NamedTuple):
+    """Let any container of the pool run the call; answered by `on_answer` or `on_lost`."""
+
+    call: Call
+
+
+class RunOwn(NamedTuple):
+    """Let the session's own container run the call; answered by `on_answer` or `on_lost`."""
+
+    call: Call
+    container: Any
+
+
+class Answer(NamedTuple):
+    """The outcome for the caller of `call` and for all attached to it; code 0 is RESULT."""
+
+    call: Call
+    code: int
+    body: bytes
+    message: str
+    meta: dict[str, Any] | None
+
+
+class Forward(NamedTuple):
+    """Let `node` answer the call."""
+
+    call: Call
+    node: str
+
+
+class Start(NamedTuple):
+    """A container of the session's own; answered by `on_container`."""
+
+    token: int
+
+
+class Control(NamedTuple):
+    """A worker verb for the session's container; answered by `on_control`."""
+
+    container: Any
+    verb: str
+    blob: bytes | None
+    token: int
+
+
+class Release(NamedTuple):
+    """The session's container is no longer needed."""
+
+    container: Any
+
+
+class Tell(NamedTuple):
+    """A verb for another node; answered by `on_peer`, unless token is 0."""
+
+    node: str
+    verb: str
+    params: dict[str, Any]
+    blob: bytes | None
+    token: int
+
+
+class Done(NamedTuple):
+    """A move somebody asked for ended: code 0, or why not."""
+
+    asker: Any
+    code: int
+    message: str
+    result: dict[str, Any]
+
+
+class Timer(NamedTuple):
+    """Call `on_timer(token)` after `seconds`."""
+
+    seconds: float
+    token: int
+
+
+class Located(NamedTuple):
+    """Where the session is now: a node, or None for remote-state."""
+
+    node: str | None
+    epoch: int
+
+
+Effect = (
+    Ask | RunPool | RunOwn | Answer | Forward | Start | Control | Release | Tell | Done | Timer | Located
+)

@@ -1,0 +1,148 @@
+"""The pool of one function on one node: one queue that feeds whichever container is free (DESIGN §6).
+
+Decides which container runs a call and how many containers there should be. Refuses to know processes,
+sockets and sessions; containers are opaque keys. Late binding is what keeps the paper's minimum
+(reference/model.md): a queue per container loses it.
+
+Functions that take microseconds would spend all their time in context switches with one call under way
+per container, so a container may hold as many calls as make up PREFETCH seconds of predicted work. Held
+calls can be taken back when the one in front overruns: `overdue`.
+"""
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from .calls import Call
+
+PREFETCH = 0.001
+"""Seconds of predicted work a container may hold: far below what late binding can gain or lose."""
+
+MAX_HELD = 16
+"""Calls a container may hold, however short they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """A snapshot of one pool; `service` is the smoothed time of one call in seconds."""
+
+    containers: int
+    busy: int
+    starting: int
+    queued: int
+    service: float
+
+
+class Pool:
+    """Queue and containers of one function; `assign` after every change."""
+
+    def __init__(self, minimum: int, maximum: int, queue: int) -> None:
+        self._minimum = minimum
+        self._maximum = maximum
+        self._limit = queue
+        self._queue: deque[Call] = deque()
+        self._held: dict[Hashable, deque[Call]] = {}
+        self._idle_since: dict[Hashable, float] = {}
+        self.starting = 0
+        self._service = 1.0
+
+    def statistics(self) -> PoolStatistics:
+        """What the operator sees."""
+        busy = sum(1 for held in self._held.values() if held)
+        return PoolStatistics(
+            len(self._held), busy, self.starting, len(self._queue), self._service
+        )
+
+    def submit(self, call: Call) -> bool:
+        """Queue `call`; False when the queue is full."""
+        if len(self._queue) >= self._limit:
+            return False
+        self._queue.append(call)
+        return True
+
+    def assign(self, now: float) -> list[tuple[Hashable, Call]]:
+        """The calls to hand over now, each with its container. Calls already answered are dropped."""
+        result: list[tuple[Hashable, Call]] = []
+        depth = max(1, min(MAX_HELD, int(PREFETCH / self._service)))
+        while self._queue:
+            if self._queue[0].answered:
+                self._queue.popleft()
+                continue
+            container = self._least_loaded(depth)
+            if container is None:
+                break
+            call = self._queue.popleft()
+            self._held[container].append(call)
+            self._idle_since.pop(container, None)
+            call.started = call.started or now
+            result.append((container, call))
+        return result
+
+    def _least_loaded(self, depth: int) -> Hashable | None:
+        best, fewest = None, depth
+        for container, held in self._held.items():
+            if len(held) < fewest:
+                best, fewest = container, len(held)
+                if fewest == 0:
+                    break
+        return best
+
+    def finished(self, container: Hashable, call: Call, seconds: float, now: float) -> None:
+        """`container` answered `call`, which took it `seconds`."""
+        held = self._held.get(container)
+        if held is None or call not in held:
+            return
+        held.remove(call)
+        if not held:
+            self._idle_since[container] = now
+        # Up at once, down slowly: a function that turns slow must not keep a deep prefetch.
+        self._service = max(seconds, 0.9 * self._service + 0.1 * seconds, 1e-6)
+
+    def overdue(self, container: Hashable) -> list[Call]:
+        """Take back what waits behind the running call of `container`; it goes to the queue's head."""
+        held = self._held.get(container)
+        if held is None or len(held) < 2:
+            return []
+        taken = list(held)[1:]
+        del self._held[container]
+        self._held[container] = deque([held[0]])
+        self._queue.extendleft(reversed(taken))
+        return taken
+
+    def add(self, container: Hashable, now: float) -> None:
+        """A container is ready."""
+        self._held[container] = deque()
+        self._idle_since[container] = now
+
+    def remove(self, container: Hashable) -> Call | None:
+        """A container is gone; the call it ran, the rest goes back to the queue's head."""
+        held = self._held.pop(container, None)
+        self._idle_since.pop(container, None)
+        if not held:
+            return None
+        running = held.popleft()
+        self._queue.extendleft(reversed(held))
+        return running
+
+    def wanted(self) -> int:
+        """Containers to start now."""
+        have = len(self._held) + self.starting
+        busy = sum(1 for held in self._held.values() if held)
+        target = min(self._maximum, max(self._minimum, busy + len(self._queue)))
+        return max(0, target - have)
+
+    def idle(self, now: float, seconds: float) -> list[Hashable]:
+        """Containers idle for `seconds`, oldest first, beyond the minimum."""
+        spare = max(0, len(self._held) - self._minimum)
+        old = [c for c, since in self._idle_since.items() if now - since >= seconds]
+        return old[:spare]
+
+    def containers(self) -> list[Hashable]:
+        """All of them."""
+        return list(self._held)
+
+    def drain_queue(self) -> list[Call]:
+        """Empty the queue; the calls that were in it."""
+        calls = list(self._queue)
+        self._queue.clear()
+        return calls

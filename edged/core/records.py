@@ -1,0 +1,188 @@
+"""What a state store is asked and what it answers (DESIGN §5): the vocabulary.
+
+Decides nothing: who may write is decided by the store's compare-and-set, what to write by the
+sessions. Refuses to know drivers, encodings, time and chance.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Mode = Literal["remote", "local"]
+
+MAX_PAGE = 500
+"""Sessions of one listing: far below a frame, and the store's thread is soon free again."""
+
+MAX_ASK = 1024
+"""Call ids one Load may ask for; a window is rarely longer than 128."""
+
+MAX_INTEGER = 2**63 - 1
+"""The largest number every store can keep."""
+
+
+class SessionKey(NamedTuple):
+    """One session of one function."""
+
+    function: str
+    session: str
+
+
+class Entry(NamedTuple):
+    """The remembered outcome of one call.
+
+    `code` 0 is a RESULT; a `body` of None was too large to keep: the call is known as done.
+    """
+
+    call_id: bytes
+    code: int
+    body: bytes | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A session as the store has it. `updated` is wall clock and only informs people."""
+
+    epoch: int
+    mode: Mode
+    owner: str | None
+    owner_boot: str | None
+    version: int
+    move: bytes | None
+    state: bytes | None
+    floor: bool
+    schema: int
+    updated: float
+    alarms: bytes | None
+
+
+class Lease(NamedTuple):
+    """A node's claim to be alive: an observer waits for `seq` to stand still, on its own clock."""
+
+    node: str
+    boot: str
+    seq: int
+    ttl: float
+
+
+# ---- what a store is asked
+
+
+class Load(NamedTuple):
+    """Read a session and its remembered results: all of them, oldest first, or those of `ask`."""
+
+    key: SessionKey
+    ask: tuple[bytes, ...] | None = None
+
+
+class Write(NamedTuple):
+    """One compare-and-set: applies iff the record has (expect_epoch, expect_version).
+
+    An absent record has (0, 0). With `lease` = (node, seq) that node's lease must also still have
+    that seq. `state` None keeps the state that is there, `move` None the move. Results are appended
+    and the oldest dropped beyond `keep` entries or `keep_bytes` of bodies, which sets `floor`.
+    A result already remembered: nothing applies, `duplicate` says which.
+    A move that the record already has at `epoch`: won again, nothing applies.
+    """
+
+    key: SessionKey
+    expect_epoch: int
+    expect_version: int
+    epoch: int
+    version: int
+    mode: Mode
+    owner: str | None
+    owner_boot: str | None
+    move: bytes | None
+    state: bytes | None
+    results: tuple[Entry, ...]
+    keep: int
+    keep_bytes: int
+    durable: bool
+    schema: int = 1
+    lease: tuple[str, int] | None = None
+
+
+class Forget(NamedTuple):
+    """End a session, if its record has (expect_epoch, expect_version)."""
+
+    key: SessionKey
+    expect_epoch: int
+    expect_version: int
+
+
+class ListSessions(NamedTuple):
+    """Sessions in key order behind `after`.
+
+    A page shorter than min(limit, MAX_PAGE) is the last.
+    """
+
+    function: str | None = None
+    after: SessionKey | None = None
+    limit: int = MAX_PAGE
+
+
+class Renew(NamedTuple):
+    """Renew a node's lease.
+
+    Wins iff there is none, or one of this boot at seq - 1, or one of another boot: a restarted node
+    replaces its former life.
+    """
+
+    node: str
+    boot: str
+    seq: int
+    ttl: float
+
+
+class ReadLeases(NamedTuple):
+    """All leases."""
+
+
+Op = Load | Write | Forget | ListSessions | Renew | ReadLeases
+
+
+# ---- what a store answers
+
+
+class Loaded(NamedTuple):
+    """Answer of Load."""
+
+    record: Record | None
+    results: tuple[Entry, ...] = ()
+
+
+class Written(NamedTuple):
+    """Answer of Write and Forget: `current` is the record as it is now, without its state."""
+
+    won: bool
+    current: Record | None = None
+    duplicate: Entry | None = None
+
+
+class Listed(NamedTuple):
+    """Answer of ListSessions; the records come without their states."""
+
+    rows: tuple[tuple[SessionKey, Record], ...]
+
+
+class Leased(NamedTuple):
+    """Answer of Renew: `seq` is what the store has now."""
+
+    won: bool
+    seq: int
+
+
+class LeaseTable(NamedTuple):
+    """Answer of ReadLeases."""
+
+    rows: tuple[Lease, ...]
+
+
+class StoreFailed(NamedTuple):
+    """No answer. `applied` False: certainly nothing changed; None: only reading tells."""
+
+    applied: Literal[False] | None
+    reason: str
+
+
+Outcome = Loaded | Written | Listed | Leased | LeaseTable | StoreFailed

@@ -1,0 +1,121 @@
+"""Function bundles and the catalogue on this node's disk (DESIGN §6).
+
+Files are written whole and renamed; all of it runs in threads, never on the loop.
+"""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import trio
+from edged_protocol.bundle import unpack_bundle
+from edged_protocol.codec import pack, unpack
+
+from edged.core.catalogue import Catalogue, Pointer
+from edged.core.manifest import parse_manifest
+
+from .host import Spec
+
+CHUNK = 512 * 1024
+"""Bytes of a bundle in one frame."""
+
+MAX_BUNDLE = 64 * 1024 * 1024
+"""A function is code and small models; larger things belong beside it."""
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write, fsync, rename: after a crash the old file or the new one is there."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+class Bundles:
+    """`<hash>.bundle` as it travelled, `<hash>/` unpacked, `catalogue` with the pointers."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._root = data_dir / "functions"
+        self._uploads: dict[str, bytearray] = {}
+        self._disk = trio.CapacityLimiter(2)
+
+    async def load(self) -> Catalogue:
+        """The catalogue as it was saved; an unreadable one is set aside, peers know it too."""
+        return await trio.to_thread.run_sync(self._load, limiter=self._disk)
+
+    def _load(self) -> Catalogue:
+        self._root.mkdir(parents=True, exist_ok=True)
+        path = self._root / "catalogue"
+        try:
+            return Catalogue(Pointer(*row) for row in unpack(path.read_bytes()))
+        except FileNotFoundError:
+            return Catalogue()
+        except Exception:  # noqa: BLE001 - whatever is wrong with the bytes, the node must start
+            path.rename(path.with_name("catalogue.damaged"))
+            return Catalogue()
+
+    async def save(self, catalogue: Catalogue) -> None:
+        """Keep the pointers."""
+        data = pack([list(pointer) for pointer in catalogue.all()])
+        await trio.to_thread.run_sync(
+            write_whole, self._root / "catalogue", data, limiter=self._disk
+        )
+
+    def upload(self, hash_: str, offset: int, total: int, chunk: bytes) -> int:
+        """Take a piece in order; how much there is now. Raises ValueError for what does not fit."""
+        if not 0 < total <= MAX_BUNDLE or len(hash_) != 64 or not hash_.isalnum():
+            raise ValueError(f"a bundle has 1 to {MAX_BUNDLE} bytes and a SHA-256 name")
+        if len(self._uploads) > 4 and hash_ not in self._uploads:
+            raise ValueError("too many uploads at once")
+        have = self._uploads.setdefault(hash_, bytearray())
+        if offset != len(have) or offset + len(chunk) > total:
+            if offset == 0:
+                have.clear()
+            else:
+                return len(have)
+        have += chunk
+        return len(have)
+
+    async def install(self, hash_: str) -> Spec:
+        """Verify and unpack what was uploaded. Raises ValueError, schema mistakes included."""
+        data = bytes(self._uploads.pop(hash_, b""))
+        return await trio.to_thread.run_sync(self._install, hash_, data, limiter=self._disk)
+
+    def _install(self, hash_: str, data: bytes) -> Spec:
+        dest = self._root / hash_
+        if not dest.exists():
+            if hashlib.sha256(data).hexdigest() != hash_:
+                raise ValueError("the bundle's bytes do not have its hash")
+            unpack_bundle(data, dest)
+            try:
+                self._spec(hash_)
+            except Exception:
+                shutil.rmtree(dest, ignore_errors=True)
+                raise
+            write_whole(self._root / f"{hash_}.bundle", data)
+        return self._spec(hash_)
+
+    def _spec(self, hash_: str) -> Spec:
+        path = self._root / hash_
+        text = (path / "function.toml").read_text(encoding="utf-8")
+        return Spec(parse_manifest(text), hash_, str(path))
+
+    async def spec(self, hash_: str) -> Spec | None:
+        """The installed function of that hash, or None."""
+        if not (self._root / hash_).exists():
+            return None
+        return await trio.to_thread.run_sync(self._spec, hash_, limiter=self._disk)
+
+    async def piece(self, hash_: str, offset: int) -> tuple[int, bytes]:
+        """Total size and a piece of a bundle. Raises FileNotFoundError."""
+
+        def read() -> tuple[int, bytes]:
+            with (self._root / f"{hash_}.bundle").open("rb") as file:
+                total = file.seek(0, os.SEEK_END)
+                file.seek(offset)
+                return total, file.read(CHUNK)
+
+        return await trio.to_thread.run_sync(read, limiter=self._disk)

@@ -1,0 +1,199 @@
+"""Connections to the other nodes: dialling seeds, one link per peer, requests over it (DESIGN §2, §6).
+
+Either end may dial; the link is used both ways. When two nodes dial each other at once, the connection
+dialled by the lower name stays.
+"""
+
+import logging
+import random
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+from edged_protocol import messages as m
+from edged_protocol.codec import encode
+from edged_protocol.connection import Connection
+from edged_protocol.errors import Code, call_error
+
+from .link import Link
+
+if TYPE_CHECKING:
+    from .node import Node
+
+log = logging.getLogger(__name__)
+
+DIAL_SECONDS = 2.0
+"""A seed on the same site answers in milliseconds."""
+
+ASK_SECONDS = 35.0
+"""A verb relayed for an operator; moves take up to 30 s."""
+
+
+class Peers:
+    """Everything this node knows of its connections to others."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._sync_planned = False
+
+    async def run(self) -> None:
+        """Keep a connection to every seed."""
+        async with trio.open_nursery() as nursery:
+            for seed in self._node.config.mesh.seeds:
+                nursery.start_soon(self._keep, seed)
+            nursery.start_soon(self._refresh)
+
+    async def _keep(self, seed: str) -> None:
+        wait = 0.1
+        while True:
+            began = trio.current_time()
+            try:
+                await self._dial(seed)
+            except OSError as error:
+                log.debug("seed %s: %s", seed, error)
+            if trio.current_time() - began > 10:
+                wait = 0.1
+            await trio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
+            wait = min(wait * 2, 5.0)
+
+    async def _dial(self, seed: str) -> None:
+        host, _, port = seed.rpartition(":")
+        with trio.move_on_after(DIAL_SECONDS) as scope:
+            stream = await trio.open_tcp_stream(host.strip("[]"), int(port))
+        if scope.cancelled_caught:
+            return
+        sock = socket.socket(fileno=socket.dup(stream.socket.fileno()))
+        await stream.aclose()
+        node = self._node
+        hello = {
+            "role": "node",
+            "name": node.name,
+            "mesh": node.config.mesh.name,
+            "boot": node.boot,
+        }
+        link = Link(sock, Connection.dialer(hello), node.received)
+        link.role, link.info = "node", {"dialled": True}
+        await node.serve_link(link)
+
+    def greeted(self, link: Link, message: m.Hello | m.Welcome) -> None:
+        """The handshake of a node's connection is done."""
+        info = message.info
+        link.name = str(info.get("node" if isinstance(message, m.Welcome) else "name"))
+        link.info = {**link.info, **info}
+        old = self._node.relay.peers.get(link.name)
+        if link.name == self._node.name:
+            link.cut("this is myself")
+            return
+        if old is not None and not old.closed and not self._replaces(link, old):
+            link.goaway("duplicate")
+            return
+        self._node.relay.peers[link.name] = link
+        self._send_sync(link)
+        if old is not None:
+            old.goaway("duplicate")
+
+    def _replaces(self, new: Link, old: Link) -> bool:
+        if new.info.get("boot") != old.info.get("boot"):
+            return True
+        dialler = self._node.name if new.info.get("dialled") else new.name
+        return dialler == min(self._node.name, new.name) and bool(
+            new.info.get("dialled")
+        ) != bool(old.info.get("dialled"))
+
+    def lost(self, link: Link) -> None:
+        """A connection ended."""
+        peers = self._node.relay.peers
+        if link.role == "node" and peers.get(link.name) is link:
+            del peers[link.name]
+            self._node.router.peer(link.name, None)
+            log.info("peer %s is gone: %s", link.name, link.reason)
+        for serial, waiting in list(link.waiting.items()):
+            if callable(waiting):
+                del link.waiting[serial]
+                waiting(m.Error(serial, Code.NODE_LOST, f"node {link.name} was lost"))
+
+    def brokers(self) -> list[list[str]]:
+        """The peers a client may turn to instead."""
+        rows = [link.info.get("sync") for link in self._node.relay.peers.values()]
+        return [[row["node"], row["address"]] for row in rows if row]
+
+    def boot_of(self, name: str) -> str:
+        """Which life of a peer this node talks to. Raises CallError."""
+        link = self._node.relay.peers.get(name)
+        if link is None:
+            raise call_error(Code.OWNER_UNREACHABLE, f"node {name} is not reachable from here")
+        return str(link.info.get("boot", ""))
+
+    def _request(
+        self, link: Link, verb: str, params: m.Map, blob: bytes | None, done: Callable[[Any], None]
+    ) -> None:
+        serial = next(self._node.serials)
+        link.waiting[serial] = done
+        link.send(encode(m.Request(serial, verb, params, blob)))
+        self._node.relay.touch(link)
+
+    def store_sender(self, node: str) -> Callable[..., bool]:
+        """How the mesh store reaches the node that serves it; False when it is not connected."""
+
+        def send(verb: str, params: m.Map, blob: bytes | None, done: Callable[[Any], None]) -> bool:
+            link = self._node.relay.peers.get(node)
+            if link is None or link.closed:
+                return False
+            self._request(link, verb, params, blob, done)
+            link.flush()
+            return True
+
+        return send
+
+    async def ask(self, peer: str, verb: str, params: m.Map) -> m.Reply:
+        """One verb for a peer. Raises CallError."""
+        link = self._node.relay.peers.get(peer)
+        if link is None:
+            raise call_error(Code.OWNER_UNREACHABLE, f"node {peer} is not reachable from here")
+        answer: list[m.Reply | m.Error] = []
+        came = trio.Event()
+
+        def done(message: m.Reply | m.Error) -> None:
+            answer.append(message)
+            came.set()
+
+        self._request(link, verb, params, None, done)
+        link.flush()
+        with trio.move_on_after(ASK_SECONDS):
+            await came.wait()
+        if not answer:
+            raise call_error(Code.DEADLINE_EXCEEDED, f"node {peer} did not answer {verb}")
+        if isinstance(answer[0], m.Error):
+            raise call_error(answer[0].code, answer[0].message, answer[0].meta)
+        return answer[0]
+
+    def _send_sync(self, link: Link) -> None:
+        self._request(link, "node.sync", self._node.sync_params(), None, lambda _: None)
+
+    def sync_soon(self) -> None:
+        """Tell all peers what this node runs."""
+        for link in self._node.relay.peers.values():
+            self._send_sync(link)
+            link.flush()
+
+    async def sync_all(self) -> None:
+        """Tell all peers and wait, within reason, until those that can serve it do."""
+        self.sync_soon()
+        with trio.move_on_after(5):
+            wanted = sorted(self._node.catalogue.deployed())
+            while not self._all_serve(wanted):
+                await trio.sleep(0.01)
+
+    def _all_serve(self, wanted: list[str]) -> bool:
+        for link in self._node.relay.peers.values():
+            row = link.info.get("sync")
+            if row and row["containers"][1] and not set(wanted) <= set(row["functions"]):
+                return False
+        return True
+
+    async def _refresh(self) -> None:
+        """Figures for the operator age: repeat them."""
+        while True:
+            await trio.sleep(1)
+            self.sync_soon()

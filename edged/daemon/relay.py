@@ -1,0 +1,415 @@
+"""Calls through one node: from a frame to a decision to a frame (DESIGN §2, §5, §11).
+
+The hot path is plain function calls: the router says where, the pool says which container, the answer
+goes back to `call.origin`. No task, channel or timer per call; one sweep looks after all deadlines, and
+`settle` writes what one wakeup produced, once per connection.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import trio
+from edged_protocol import messages as m
+from edged_protocol.codec import encode, encode_invoke, encode_result
+from edged_protocol.ids import valid_session
+from edged_protocol.limits import MAX_INFLIGHT, MAX_TIMEOUT_MS
+
+from edged.core import effects as fx
+from edged.core.calls import Call
+from edged.core.records import SessionKey
+from edged.core.routing import Here, Router, There
+from edged.core.sessions import Rules, Seat
+
+from .link import Link
+from .stores import Store
+from .timers import Timers
+from .workers import STEAL_AFTER, Worker, Workers
+
+log = logging.getLogger(__name__)
+
+SWEEP = 0.005
+"""Seconds between two looks at the deadlines of what is in flight."""
+
+MAX_CALLS = 8192
+"""Calls one node has in hand; each may hold a body."""
+
+Tell = Callable[[fx.Tell, Callable[[int, str], None]], None]
+Done = Callable[[int, str, dict[str, Any]], None]
+
+
+class Relay:
+    """Everything that happens to calls on this node."""
+
+    def __init__(
+        self,
+        node: str,
+        boot: str,
+        router: Router,
+        store: Store,
+        timers: Timers,
+        serials: Iterator[int],
+    ) -> None:
+        self._node = node
+        self._boot = boot
+        self.router = router
+        self._store = store
+        self._timers = timers
+        self._serials = serials
+        self._calls: dict[int, Call] = {}
+        self._touched: set[Link] = set()
+        self.seats: dict[SessionKey, Seat] = {}
+        self.peers: dict[str, Link] = {}
+        self.workers: Workers
+        self.tell: Tell
+        self.served = 0
+
+    def touch(self, link: Link) -> None:
+        """`link` has bytes for the next `settle`."""
+        self._touched.add(link)
+
+    def settle(self) -> None:
+        """One write per touched connection."""
+        while self._touched:
+            self._touched.pop().flush()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any call is in hand."""
+        return bool(self._calls)
+
+    # In
+
+    def invoke(self, link: Link, message: m.Invoke, now: float) -> None:
+        """A call from a device, an operator or another node."""
+        timeout = min(message.timeout_ms, MAX_TIMEOUT_MS)
+        call = Call(
+            (link, message.id),
+            next(self._serials),
+            message.function,
+            message.session,
+            message.method,
+            message.call_id,
+            now,
+            now + timeout / 1000,
+            message.body,
+            message.meta,
+        )
+        if link.role != "node":
+            call.hops = 0
+            if link.inflight >= MAX_INFLIGHT:
+                self._say(call, 101, "too many calls in flight on this connection")
+                return
+        if len(self._calls) >= MAX_CALLS:
+            self._say(call, 101, "the node has too many calls in hand")
+            return
+        if message.session is not None and not valid_session(message.session):
+            self._say(call, 201, "not a session key")
+            return
+        link.inflight += 1
+        self._calls[call.serial] = call
+        self.route(call, now)
+
+    def route(self, call: Call, now: float) -> None:
+        """Where does this call go? Ask, and act."""
+        where = self.router.route(call.function, call.session, call.hops)
+        if isinstance(where, Here):
+            self._here(call, now)
+        elif isinstance(where, There):
+            self.forward(call, where.node, now)
+        else:
+            self.answer(fx.Answer(call, where.code, b"", where.reason, None))
+
+    def _here(self, call: Call, now: float) -> None:
+        if call.session is None:
+            reason = self.workers.submit(call, now)
+            if reason is not None:
+                self.answer(fx.Answer(call, 101, b"", reason, {"retry_after_ms": 20}))
+            return
+        key = SessionKey(call.function, call.session)
+        self.perform(self.seat(key), lambda seat: seat.arrived(call, now))
+
+    def forward(self, call: Call, node: str, now: float) -> None:
+        """Let another node answer; its answer comes back through `peer_answer`."""
+        link = self.peers.get(node)
+        left = math.floor((call.deadline - now) * 1000) - 1
+        if link is None or link.closed:
+            if call.session is not None:
+                self.router.forget(SessionKey(call.function, call.session))
+            meta = {"retry_after_ms": 200, "home": node}
+            self.answer(fx.Answer(call, 105, b"", f"node {node} is not reachable", meta))
+        elif left <= 0:
+            self.answer(fx.Answer(call, 401, b"", "no time left to forward it", {"ran": False}))
+        else:
+            call.started = call.started or now
+            link.waiting[call.serial] = call
+            link.send(
+                encode_invoke(
+                    call.serial,
+                    call.function,
+                    call.session,
+                    call.method,
+                    call.call_id,
+                    left,
+                    call.body,
+                    self._onward(call),
+                )
+            )
+            self._touched.add(link)
+
+    def _onward(self, call: Call) -> m.Map:
+        meta: m.Map = {"hops": call.hops + 1}
+        if call.prefer is not None:
+            meta["prefer"] = call.prefer
+        if call.attempt:
+            meta["attempt"] = call.attempt
+        if call.traceparent is not None:
+            meta["traceparent"] = call.traceparent
+        return meta
+
+    def seat(self, key: SessionKey) -> Seat:
+        """The session's actor on this node, made when it is not there."""
+        seat = self.seats.get(key)
+        if seat is None:
+            manifest = self.workers.functions[key.function].spec.manifest
+            rules = Rules(
+                allow=tuple(manifest.modes.allow),
+                min_dwell=manifest.modes.min_dwell,
+                queue=manifest.calls.queue,
+                dedup=manifest.calls.dedup,
+                durability=manifest.durability.local,
+                checkpoint_calls=manifest.durability.calls,
+                checkpoint_seconds=manifest.durability.seconds,
+            )
+            seat = self.seats[key] = Seat(key, self._node, self._boot, rules)
+        return seat
+
+    # Answers
+
+    def peer_answer(self, link: Link, message: m.Result | m.Error, now: float) -> None:
+        """Another node answered a call forwarded to it."""
+        call = link.waiting.pop(message.id, None)
+        if call is None:
+            return
+        meta = message.meta or {}
+        if call.session is not None:
+            key = SessionKey(call.function, call.session)
+            epoch = meta.get("epoch")
+            if type(epoch) is int:
+                node = meta.get("node") if meta.get("mode") == "local" else None
+                self.router.located(key, node, epoch)
+            if isinstance(message, m.Error) and message.code in (103, 105, 204):
+                self.router.forget(key)
+        if isinstance(message, m.Error):
+            self.answer(fx.Answer(call, message.code, b"", message.message, message.meta))
+        else:
+            self.answer(fx.Answer(call, 0, message.body, "", message.meta))
+
+    def worker_answer(self, call: Call, message: m.Result | m.Error, now: float) -> None:
+        """A container answered."""
+        failed = isinstance(message, m.Error)
+        code = message.code if isinstance(message, m.Error) else 0
+        text = message.message if isinstance(message, m.Error) else ""
+        body = message.body if isinstance(message, m.Result) else b""
+        if call.session is not None:
+            blob = message.blob if isinstance(message, m.Result) else None
+            key = SessionKey(call.function, call.session)
+            seat = self.seats.get(key)
+            if seat is not None:
+                meta = message.meta
+                self.perform(
+                    seat, lambda s: s.on_answer(call, code, body, text, meta, blob, now)
+                )
+            return
+        meta = dict(message.meta or {})
+        meta["node"] = self._node
+        meta["queue_us"] = max(0, int((call.started - call.arrived) * 1e6))
+        self.answer(fx.Answer(call, code, b"" if failed else body, text, meta))
+
+    def call_lost(self, call: Call, code: int, message: str) -> None:
+        """The pool could not run a call to its end."""
+        now = trio.current_time()
+        seat = self.seats.get(SessionKey(call.function, call.session or ""))
+        if call.session is not None and seat is not None:
+            self.perform(seat, lambda s: s.on_lost(call, code, message, now))
+        else:
+            self.answer(fx.Answer(call, code, b"", message, None))
+
+    def answer(self, answer: fx.Answer) -> None:
+        """Tell the caller, and whoever is attached to the call."""
+        call = answer.call
+        self._calls.pop(call.serial, None)
+        if not call.answered:
+            self._send_answer(answer)
+        for attached in call.attached:
+            self._calls.pop(attached.serial, None)
+            if not attached.answered:
+                self._send_answer(answer._replace(call=attached))
+
+    def _send_answer(self, answer: fx.Answer) -> None:
+        call = answer.call
+        call.answered = True
+        self.served += 1
+        link, id_ = call.origin
+        link.inflight -= 1
+        if link.closed:
+            return
+        if answer.code == 0:
+            link.send(encode_result(id_, answer.body, answer.meta))
+        else:
+            link.send(encode(m.Error(id_, answer.code, answer.message[:2000], answer.meta)))
+        self._touched.add(link)
+
+    def _say(self, call: Call, code: int, message: str) -> None:
+        link, id_ = call.origin
+        meta = {"retry_after_ms": 20} if code < 200 else None
+        link.send(encode(m.Error(id_, code, message, meta)))
+        self._touched.add(link)
+
+    # Sessions
+
+    def perform(self, seat: Seat, step: Callable[[Seat], list[fx.Effect]]) -> None:
+        """One step of a session, and everything it leads to."""
+        for effect in step(seat):
+            self._perform_one(seat, effect)
+        if seat.quiet and self.seats.get(seat.key) is seat:
+            del self.seats[seat.key]
+
+    def _perform_one(self, seat: Seat, effect: fx.Effect) -> None:
+        now = trio.current_time()
+        if isinstance(effect, fx.Answer):
+            self.answer(effect)
+        elif isinstance(effect, fx.RunOwn):
+            self.workers.run_own(effect.container, effect.call, now)
+        elif isinstance(effect, fx.RunPool):
+            self._run_pool(effect.call, now)
+        elif isinstance(effect, fx.Ask):
+            self._ask(seat, effect)
+        elif isinstance(effect, fx.Forward):
+            self._send_on(effect, now)
+        elif isinstance(effect, fx.Located):
+            self.router.located(seat.key, effect.node, effect.epoch)
+        elif isinstance(effect, fx.Done):
+            if effect.asker is not None:
+                effect.asker(effect.code, effect.message, effect.result)
+        else:
+            self._perform_rare(seat, effect)
+
+    def _perform_rare(self, seat: Seat, effect: fx.Effect) -> None:
+        if isinstance(effect, fx.Start):
+            self._start(seat, effect.token)
+        elif isinstance(effect, fx.Control):
+            self._control(seat, effect)
+        elif isinstance(effect, fx.Release):
+            self.workers.end(effect.container)
+        elif isinstance(effect, fx.Timer):
+            token = effect.token
+            self._timers.call_at(
+                trio.current_time() + effect.seconds,
+                lambda: self._step(seat, lambda s: s.on_timer(token, trio.current_time())),
+            )
+        elif isinstance(effect, fx.Tell):
+            token = effect.token
+            self.tell(
+                effect._replace(node=effect.node.partition("/")[0]),
+                lambda code, message: self._step(
+                    seat, lambda s: s.on_peer(token, code, message, trio.current_time())
+                ),
+            )
+
+    def _step(self, seat: Seat, step: Callable[[Seat], list[fx.Effect]]) -> None:
+        """A step that comes from outside a connection's wakeup."""
+        if self.seats.get(seat.key) is seat:
+            self.perform(seat, step)
+            self.settle()
+
+    def _run_pool(self, call: Call, now: float) -> None:
+        reason = self.workers.submit(call, now)
+        if reason is not None:
+            self.call_lost(call, 101, reason)
+
+    def _ask(self, seat: Seat, effect: fx.Ask) -> None:
+        token = effect.token
+        self._store.submit(
+            effect.op,
+            lambda outcome: self._step(
+                seat, lambda s: s.on_store(token, outcome, trio.current_time())
+            ),
+        )
+
+    def _send_on(self, effect: fx.Forward, now: float) -> None:
+        call = effect.call
+        if call.answered:
+            self._calls.pop(call.serial, None)
+        elif call.hops >= 2:
+            meta = {"retry_after_ms": 20, "home": effect.node}
+            self.answer(fx.Answer(call, 103, b"", "forwarded twice already", meta))
+        else:
+            self.forward(call, effect.node, now)
+
+    def _start(self, seat: Seat, token: int) -> None:
+        def started(worker: Worker | None, reason: str) -> None:
+            if worker is not None:
+                worker.seat = seat
+            if self.seats.get(seat.key) is not seat:
+                if worker is not None:
+                    self.workers.end(worker)
+                return
+            now = trio.current_time()
+            self._step(seat, lambda s: s.on_container(token, worker, reason, now))
+
+        self.workers.start_own(seat.key.function, started)
+
+    def _control(self, seat: Seat, effect: fx.Control) -> None:
+        token = effect.token
+
+        def done(message: m.Reply | m.Error) -> None:
+            error = message.message if isinstance(message, m.Error) else None
+            blob = None if isinstance(message, m.Error) else message.blob
+            self._step(seat, lambda s: s.on_control(token, blob, error, trio.current_time()))
+
+        worker: Worker = effect.container
+        params = {"session": seat.key.session, "epoch": seat.epoch, "version": seat.version}
+        worker.request(next(self._serials), effect.verb, params, effect.blob, done)
+        self._touched.add(worker.link)
+
+    def seat_lost(self, seat: Seat) -> None:
+        """The container of a session died."""
+        if self.seats.get(seat.key) is seat:
+            self.perform(seat, lambda s: s.on_container_lost(trio.current_time()))
+
+    # Connections and time
+
+    def link_lost(self, link: Link) -> None:
+        """A connection ended: what it waited for is unknown, what it asked for runs on."""
+        waiting, link.waiting = link.waiting, {}
+        for call in waiting.values():
+            if isinstance(call, Call):
+                message = f"node {link.name} was lost while it had the call"
+                self.answer(fx.Answer(call, 403, b"", message, None))
+        self.settle()
+
+    async def sweep(self) -> None:
+        """Look after deadlines, hard limits and calls stuck behind a long one."""
+        while True:
+            await trio.sleep(SWEEP + len(self._calls) * 1e-5)
+            now = trio.current_time()
+            for call in list(self._calls.values()):
+                self._look_after(call, now)
+            self.settle()
+
+    def _look_after(self, call: Call, now: float) -> None:
+        if now >= call.deadline and not call.answered:
+            ran = {"ran": False} if call.started == 0.0 else None
+            self._send_answer(fx.Answer(call, 401, b"", "the deadline has passed", ran))
+            if call.container is None:
+                self._calls.pop(call.serial, None)
+        if call.container is None:
+            return
+        if call.started and now - call.started > STEAL_AFTER:
+            self.workers.steal(call, now)
+            limits = call.container.function.spec.manifest.calls
+            if now - call.started > limits.hard_limit:
+                self.workers.overran(call)
+                self._calls.pop(call.serial, None)

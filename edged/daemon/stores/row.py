@@ -1,0 +1,162 @@
+"""One session as the writer has it in memory: whether a write applies, and what it changes.
+
+Decides every compare-and-set of the embedded store (DESIGN §5), alone and without a database: the writer
+is the only one who touches the file, so what it read once stays true. Asking SQL for each decision
+was the alternative; it costs four statements a write instead of a sixteenth of three.
+"""
+
+from typing import NamedTuple
+
+from edged.core.records import Entry, Forget, Load, Loaded, Record, SessionKey, Write, Written
+
+OVERHEAD = 1024
+"""Bytes a row is counted with beside its state and bodies: about what Python needs for it."""
+
+
+class Slot(NamedTuple):
+    """Where a remembered result lies: `number` names its place in the file, `seq` its age."""
+
+    number: int
+    seq: int
+    entry: Entry
+
+
+def expected(op: Write | Forget, record: Record | None) -> bool:
+    """Whether the record has the epoch and version the operation expects; an absent one has (0, 0)."""
+    have = (record.epoch, record.version) if record is not None else (0, 0)
+    return have == (op.expect_epoch, op.expect_version)
+
+
+def repeated(op: Write, record: Record | None) -> bool:
+    """Whether this very change of ownership was applied before."""
+    return (
+        op.move is not None
+        and record is not None
+        and record.move == op.move
+        and record.epoch == op.epoch
+    )
+
+
+class Row:
+    """A session: its record without the state, the state, the window, and what is not yet in the file."""
+
+    __slots__ = ("_bodies", "_free", "_seq", "_slots", "changed", "dirty", "id", "key", "record", "state")
+
+    def __init__(
+        self,
+        key: SessionKey,
+        id_: int = 0,
+        record: Record | None = None,
+        state: bytes | None = None,
+        slots: tuple[Slot, ...] = (),
+    ) -> None:
+        self.key = key
+        self.id = id_
+        self.record = record
+        self.state = state
+        self.dirty = False
+        self.changed: dict[int, Slot | None] = {}
+        self._slots = {slot.entry.call_id: slot for slot in slots}
+        self._bodies = sum(len(slot.entry.body or b"") for slot in slots)
+        self._seq = slots[-1].seq + 1 if slots else 0
+        numbers = {slot.number for slot in slots}
+        self._free = [n for n in range(max(numbers, default=-1)) if n not in numbers]
+
+    @property
+    def size(self) -> int:
+        """Bytes this row holds in memory, about."""
+        return OVERHEAD + len(self.state or b"") + self._bodies + 256 * len(self._slots)
+
+    def load(self, op: Load) -> Loaded:
+        """The record with its state, and the results asked for."""
+        if op.ask is None:
+            found = tuple(slot.entry for slot in self._slots.values())
+        else:
+            found = tuple(self._slots[i].entry for i in op.ask if i in self._slots)
+        return Loaded(self._whole(), found)
+
+    def _whole(self) -> Record | None:
+        r = self.record
+        if r is None or self.state is None:
+            return r
+        return Record(
+            r.epoch,
+            r.mode,
+            r.owner,
+            r.owner_boot,
+            r.version,
+            r.move,
+            self.state,
+            r.floor,
+            r.schema,
+            r.updated,
+            r.alarms,
+        )
+
+    def write(self, op: Write, lease_seq: int | None, updated: float) -> Written:
+        """Apply `op` if it may; `lease_seq` is the seq of the lease it names, None without one."""
+        if repeated(op, self.record):
+            return Written(True, self.record)
+        duplicate = next((self._slots[e[0]].entry for e in op.results if e[0] in self._slots), None)
+        fenced = op.lease is not None and op.lease[1] != lease_seq
+        if duplicate is not None or fenced or not expected(op, self.record):
+            return Written(False, self.record, duplicate)
+        self._apply(op, updated)
+        return Written(True, self.record)
+
+    def forget(self, op: Forget) -> Written:
+        """Drop everything, if the record is the expected one."""
+        if not expected(op, self.record):
+            return Written(False, self.record)
+        if self.record is not None:
+            self.record = self.state = None
+            self._trim(0, 0)
+            self.dirty = True
+        return Written(True)
+
+    def _apply(self, op: Write, updated: float) -> None:
+        old = self.record
+        trimmed = self._remember(op)
+        self.state = self.state if op.state is None else op.state
+        self.record = Record(
+            op.epoch,
+            op.mode,
+            op.owner,
+            op.owner_boot,
+            op.version,
+            op.move if op.move is not None or old is None else old.move,
+            None,
+            trimmed or (old is not None and old.floor),
+            op.schema,
+            updated,
+            old.alarms if old is not None else None,
+        )
+        self.dirty = True
+
+    def _remember(self, op: Write) -> bool:
+        """Append the results and keep the limits; whether something had to go."""
+        fresh = {entry.call_id: entry for entry in op.results}
+        bodies = sum(len(entry.body or b"") for entry in fresh.values())
+        # Room is made first, so that a full window writes each new result over the oldest one.
+        trimmed = self._trim(max(0, op.keep - len(fresh)), max(0, op.keep_bytes - bodies))
+        for entry in fresh.values():
+            self._add(entry)
+        return self._trim(op.keep, op.keep_bytes) or trimmed
+
+    def _add(self, entry: Entry) -> None:
+        number = self._free.pop() if self._free else len(self._slots)
+        slot = Slot(number, self._seq, entry)
+        self._seq += 1
+        self._slots[entry.call_id] = self.changed[number] = slot
+        self._bodies += len(entry.body or b"")
+
+    def _trim(self, keep: int, keep_bytes: int) -> bool:
+        """Drop the oldest results beyond the limits; whether there were any."""
+        trimmed = False
+        while len(self._slots) > keep or self._bodies > keep_bytes:
+            slot = self._slots.pop(next(iter(self._slots)))
+            self._bodies -= len(slot.entry.body or b"")
+            self._free.append(slot.number)
+            self.changed[slot.number] = None
+            trimmed = True
+        return trimmed

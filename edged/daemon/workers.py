@@ -1,0 +1,386 @@
+"""The containers of one node: which exist, what each does, and the frames to and from them (DESIGN §2, §8).
+
+Pools decide (`core.pools`), `host` starts processes, this module joins the two and gives every container
+its link. A container that dies is told to whoever used it: the pool, or the session it belonged to.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import trio
+from edged_protocol import messages as m
+from edged_protocol.codec import encode
+from edged_protocol.connection import Connection
+from edged_protocol.limits import MAX_FRAME_TRUSTED, PROTO
+
+from edged.core.calls import Call
+from edged.core.pools import Pool
+
+from .host import Container, Host, Spec, StartFailed
+from .link import Link
+
+log = logging.getLogger(__name__)
+
+STEAL_AFTER = 0.005
+"""Seconds a call may run before those held behind it are given to other containers."""
+
+
+class Worker:
+    """One container as the node sees it."""
+
+    def __init__(self, function: "Deployed", container: Container, link: Link) -> None:
+        self.function = function
+        self.container = container
+        self.link = link
+        self.name = container.name
+        self.seat: Any = None
+        self.calls: dict[int, Call] = {}
+        self.verbs: dict[int, Callable[[m.Reply | m.Error], None]] = {}
+        self.ready = trio.Event()
+
+    def invoke(self, call: Call, meta: m.Map, now: float) -> None:
+        """Send the call; its answer comes through the workers' `answered`."""
+        left = max(1, math.ceil((call.deadline - now) * 1000))
+        self.calls[call.serial] = call
+        call.container = self
+        self.link.send(
+            encode(
+                m.Invoke(
+                    call.serial,
+                    call.function,
+                    call.session,
+                    call.method,
+                    call.call_id,
+                    left,
+                    call.body,
+                    meta,
+                    call.state,
+                )
+            )
+        )
+
+    def request(
+        self, serial: int, verb: str, params: m.Map, blob: bytes | None, done: Callable[[Any], None]
+    ) -> None:
+        """A worker verb; `done` gets the REPLY or the ERROR."""
+        self.verbs[serial] = done
+        self.link.send(encode(m.Request(serial, verb, params, blob)))
+
+
+class Deployed:
+    """One function version on this node: its specification, pool and containers."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        limits = spec.manifest.pool
+        self.pool = Pool(limits.min, limits.max, spec.manifest.calls.queue)
+        self.workers: set[Worker] = set()
+        self.retired = False
+        self.broken = ""
+
+
+class Workers:
+    """Starts, feeds and ends the containers of all functions of a node."""
+
+    def __init__(
+        self,
+        host: Host,
+        slots: int,
+        welcome: m.Map,
+        serials: Iterator[int],
+        touch: Callable[[Link], None],
+        answered: Callable[[Call, m.Result | m.Error, float], None],
+        lost: Callable[[Call, int, str], None],
+        seat_lost: Callable[[Any], None],
+        settle: Callable[[], None],
+    ) -> None:
+        self._host = host
+        self._slots = slots
+        self._welcome = {"proto": PROTO, "max_frame": MAX_FRAME_TRUSTED, "max_inflight": 64, **welcome}
+        self._serials = serials
+        self._touch = touch
+        self._answered = answered
+        self._lost = lost
+        self._seat_lost = seat_lost
+        self._settle = settle
+        self._nursery: trio.Nursery | None = None
+        self.functions: dict[str, Deployed] = {}
+        self._starting = 0
+        self._alive: set[Worker] = set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the tasks of all containers; cancelled, it ends them."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            for worker in self._alive:
+                worker.container.kill()
+
+    @property
+    def used(self) -> int:
+        """Slots taken."""
+        return len(self._alive) + self._starting
+
+    @property
+    def total(self) -> int:
+        """Slots there are."""
+        return self._slots
+
+    def submit(self, call: Call, now: float) -> str | None:
+        """Queue a call for its function's pool; the reason when that is impossible."""
+        function = self.functions.get(call.function)
+        if function is None:
+            return f"{call.function} is not deployed here"
+        if not function.pool.submit(call):
+            return "the function's queue is full"
+        self.feed(function, now)
+        return None
+
+    def feed(self, function: Deployed, now: float) -> None:
+        """Hand over what can run, start what is missing."""
+        for worker, call in function.pool.assign(now):
+            assert isinstance(worker, Worker)
+            worker.invoke(call, self._meta(call), now)
+            self._touch(worker.link)
+        for _ in range(function.pool.wanted()):
+            if not self._start_for_pool(function):
+                break
+
+    def _meta(self, call: Call) -> m.Map:
+        meta: m.Map = {}
+        if call.mode is not None:
+            meta["mode"] = call.mode
+        if call.attempt:
+            meta["attempt"] = call.attempt
+        if call.traceparent is not None:
+            meta["traceparent"] = call.traceparent
+        return meta
+
+    def run_own(self, worker: Worker, call: Call, now: float) -> None:
+        """Let a session's own container run the call."""
+        call.state = None
+        worker.invoke(call, self._meta(call), now)
+        self._touch(worker.link)
+
+    def _start_for_pool(self, function: Deployed) -> bool:
+        if not self._make_room(function) or self._nursery is None:
+            return False
+        function.pool.starting += 1
+        self._starting += 1
+        self._nursery.start_soon(self._pool_container, function)
+        return True
+
+    def _make_room(self, asking: Deployed) -> bool:
+        """Whether a slot is free, after ending an idle pool container of another function if need be."""
+        if self.used < self._slots:
+            return True
+        now = trio.current_time()
+        for function in self.functions.values():
+            if function is asking:
+                continue
+            for worker in function.pool.idle(now, 0.0):
+                assert isinstance(worker, Worker)
+                self.end(worker)
+                return True
+        return False
+
+    async def _pool_container(self, function: Deployed) -> None:
+        try:
+            worker = await self._start(function)
+        except StartFailed as failed:
+            self._start_failed(function, str(failed))
+            return
+        finally:
+            function.pool.starting -= 1
+            self._starting -= 1
+        self._join_pool(worker)
+
+    def _join_pool(self, worker: Worker) -> None:
+        if worker.link.closed:
+            return
+        worker.function.broken = ""
+        worker.function.pool.add(worker, trio.current_time())
+        self.feed(worker.function, trio.current_time())
+        self._settle()
+
+    def _start_failed(self, function: Deployed, reason: str) -> None:
+        function.broken = reason
+        log.error("%s: no container: %s", function.spec.manifest.name, reason)
+        if not function.pool.containers() and function.pool.starting <= 1:
+            for call in function.pool.drain_queue():
+                self._lost(call, 104, f"no container could be started: {reason[-400:]}")
+            self._settle()
+
+    def start_own(self, name: str, done: Callable[[Worker | None, str], None]) -> None:
+        """A container for one session; `done` gets it, or None and why."""
+        function = self.functions.get(name)
+        if function is None or self._nursery is None:
+            done(None, f"{name} is not deployed here")
+        elif not self._make_room_for_session():
+            done(None, f"all {self._slots} container slots are taken")
+        else:
+            self._starting += 1
+            self._nursery.start_soon(self._own_container, function, done)
+
+    def _make_room_for_session(self) -> bool:
+        if self.used < self._slots:
+            return True
+        now = trio.current_time()
+        for function in self.functions.values():
+            for worker in function.pool.idle(now, 0.0):
+                assert isinstance(worker, Worker)
+                self.end(worker)
+                return True
+        return False
+
+    async def _own_container(
+        self, function: Deployed, done: Callable[[Worker | None, str], None]
+    ) -> None:
+        try:
+            worker = await self._start(function)
+        except StartFailed as failed:
+            done(None, str(failed))
+            return
+        finally:
+            self._starting -= 1
+        if worker.link.closed:
+            done(None, "the container died at once")
+        else:
+            done(worker, "")
+
+    async def _start(self, function: Deployed) -> Worker:
+        assert self._nursery is not None
+        name = f"{function.spec.manifest.name}-{next(self._serials)}"
+        container = await self._host.start(function.spec, name)
+        connection = Connection.acceptor(lambda _: m.Welcome(self._welcome))
+        worker = Worker(function, container, Link(container.sock, connection, self._received))
+        worker.link.name = name
+        worker.link.info["worker"] = worker
+        self._alive.add(worker)
+        function.workers.add(worker)
+        self._nursery.start_soon(self._serve, worker)
+        with trio.move_on_after(10):
+            await worker.ready.wait()
+        if not worker.ready.is_set():
+            self.end(worker)
+            raise StartFailed("the container did not say HELLO in 10 s")
+        return worker
+
+    async def _serve(self, worker: Worker) -> None:
+        try:
+            await worker.link.run()
+        finally:
+            worker.container.kill()
+            worker.ready.set()
+            self._ended(worker)
+
+    def _received(self, link: Link, messages: list[m.Message]) -> None:
+        worker: Worker = link.info["worker"]
+        now = trio.current_time()
+        for message in messages:
+            if isinstance(message, m.Hello):
+                worker.ready.set()
+            elif isinstance(message, m.Result | m.Error):
+                self._one_answer(worker, message, now)
+            elif isinstance(message, m.Reply) and message.id in worker.verbs:
+                worker.verbs.pop(message.id)(message)
+        if worker.seat is None:
+            self.feed(worker.function, now)
+        self._settle()
+
+    def _one_answer(self, worker: Worker, message: m.Result | m.Error, now: float) -> None:
+        verb = worker.verbs.pop(message.id, None)
+        if verb is not None:
+            if isinstance(message, m.Error):
+                verb(message)
+            return
+        call = worker.calls.pop(message.id, None)
+        if call is None:
+            return
+        if worker.seat is None:
+            run = (message.meta or {}).get("run_us")
+            seconds = run / 1e6 if type(run) is int else now - call.started
+            worker.function.pool.finished(worker, call, seconds, now)
+        self._answered(call, message, now)
+
+    def _ended(self, worker: Worker) -> None:
+        self._alive.discard(worker)
+        worker.function.workers.discard(worker)
+        seat, worker.seat = worker.seat, None
+        if seat is not None:
+            self._seat_lost(seat)
+        else:
+            running = worker.function.pool.remove(worker)
+            if running is not None:
+                self._lost(running, 402, "the container that ran the call died")
+            self.feed(worker.function, trio.current_time())
+        self._settle()
+
+    def end(self, worker: Worker) -> None:
+        """End a container that nobody uses."""
+        worker.seat = None
+        worker.function.pool.remove(worker)
+        worker.container.kill()
+        worker.link.cut("no longer needed")
+
+    def overran(self, call: Call) -> None:
+        """The call passed its hard limit: its container is killed, which ends the call."""
+        worker = call.container
+        if isinstance(worker, Worker) and call.serial in worker.calls:
+            log.warning("%s: call %s passed its hard limit", worker.name, call.serial)
+            worker.container.kill()
+            worker.link.cut("hard limit")
+
+    def steal(self, call: Call, now: float) -> None:
+        """The call takes long: give what is held behind it to other containers."""
+        worker = call.container
+        if not isinstance(worker, Worker) or worker.seat is not None:
+            return
+        taken = worker.function.pool.overdue(worker)
+        for waiting in taken:
+            worker.calls.pop(waiting.serial, None)
+            worker.link.send(encode(m.Cancel(waiting.serial)))
+        if taken:
+            self._touch(worker.link)
+            self.feed(worker.function, now)
+
+    def reap_idle(self, now: float) -> None:
+        """End pool containers idle for longer than their function wants."""
+        for function in self.functions.values():
+            for worker in function.pool.idle(now, function.spec.manifest.pool.idle):
+                assert isinstance(worker, Worker)
+                self.end(worker)
+
+    async def deploy(self, spec: Spec) -> None:
+        """Serve `spec` from now on. Raises StartFailed when it cannot be imported."""
+        if self._slots:
+            await self._host.warm(spec)
+        old = self.functions.get(spec.manifest.name)
+        if old is not None and old.spec.hash == spec.hash:
+            return
+        fresh = Deployed(spec)
+        self.functions[spec.manifest.name] = fresh
+        if old is not None:
+            await self._retire(old)
+        self.feed(fresh, trio.current_time())
+
+    async def remove(self, name: str) -> None:
+        """Serve `name` no longer; calls that wait are answered."""
+        old = self.functions.pop(name, None)
+        if old is not None:
+            await self._retire(old)
+
+    async def _retire(self, old: Deployed) -> None:
+        for call in old.pool.drain_queue():
+            reason = self.submit(call, trio.current_time())
+            if reason is not None:
+                self._lost(call, 204, reason)
+        for worker in list(old.workers):
+            if worker.seat is None and not worker.calls:
+                self.end(worker)
+        await self._host.retire(old.spec.hash)

@@ -1,0 +1,77 @@
+"""What a container answers when a call cannot be, or a handler did not, succeed (DESIGN §4).
+
+Decides which code and text a failure gets and how a result is packed. Refuses to know calls and states.
+"""
+
+import traceback
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+from edged_protocol.errors import Code
+
+from .function import Method
+from .state import StateTooLarge
+
+TRACEBACK_BYTES = 2048
+"""Tail of a traceback that travels with a function error."""
+
+MESSAGE_CHARS = 500
+"""Of an exception's text; the traceback has the rest."""
+
+
+class Unpackable(Exception):
+    """A handler returned what msgpack cannot carry."""
+
+
+class Refused(Exception):
+    """The call is answered with ERROR."""
+
+    def __init__(self, code: Code, message: str, meta: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.meta = code, message, meta
+
+
+def failed(error: BaseException) -> Refused:
+    """The answer to whatever a handler, a hook or the packing of their values raised."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, StateTooLarge):
+        return Refused(Code.TOO_LARGE, str(error))
+    kind = type(error).__name__
+    return Refused(
+        Code.FUNCTION_ERROR,
+        f"{kind}: {_text(error)}"[:MESSAGE_CHARS],
+        {"type": kind, "traceback": traceback_tail(error)},
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error).encode("utf-8", "replace").decode()
+    except Exception:  # an exception of the function's own, whose __str__ may do anything
+        return "(its text cannot be had)"
+
+
+def traceback_tail(error: BaseException) -> str:
+    """The last bytes of the traceback as text."""
+    try:
+        lines = traceback.format_exception(error)
+    except Exception:  # same reason as above: it calls the exception's __str__
+        lines = [type(error).__name__]
+    return "".join(lines).encode("utf-8", "replace")[-TRACEBACK_BYTES:].decode("utf-8", "ignore")
+
+
+def packed_result(method: Method, value: Any) -> bytes:
+    """A handler's answer as a body; a dataclass travels as a map."""
+    try:
+        data: bytes = msgpack.packb(value, use_bin_type=True, default=_as_map)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise Unpackable(f"{method.name} returned what msgpack cannot carry: {error}") from error
+    return data
+
+
+def _as_map(value: Any) -> dict[str, Any]:
+    names = getattr(type(value), "__dataclass_fields__", None)
+    if names is None:
+        raise TypeError(f"{type(value).__name__} is no msgpack type: {value!r:.80}")
+    return {name: getattr(value, name) for name in names}

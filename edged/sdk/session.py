@@ -1,0 +1,69 @@
+"""What a handler is given: its session's state and the facts of this call (DESIGN §8).
+
+Refuses to know how the call arrived and what becomes of the wishes expressed here.
+"""
+
+import math
+import time
+from typing import Any, Literal
+
+from .state import State
+
+Mode = Literal["remote", "local", "stateless"]
+
+
+class Session:
+    """One call's view of its session; not valid after the handler has returned."""
+
+    __slots__ = ("_state", "call_id", "deadline", "epoch", "key", "mode", "node", "preference", "version")
+
+    def __init__(
+        self,
+        state: State | None,
+        *,
+        node: str = "",
+        key: str | None = None,
+        mode: Mode = "stateless",
+        call_id: bytes | None = None,
+        epoch: int = 0,
+        version: int = 0,
+        deadline: float = math.inf,
+    ) -> None:
+        self._state = state
+        self.node = node
+        """Name of the node this runs on."""
+        self.key = key
+        """The session's key; None for a stateless call."""
+        self.mode = mode
+        self.call_id = call_id
+        """Sixteen bytes naming the call: hand them on to outside services, a retry repeats them."""
+        self.epoch = epoch
+        self.version = version
+        """Of the state, before this call."""
+        self.deadline = deadline
+        """On `time.monotonic`: nobody waits for the answer after it."""
+        self.preference: str | None = None
+
+    @property
+    def state(self) -> Any:
+        """The session's state; changes count once the handler has returned."""
+        if self._state is None:
+            raise RuntimeError("a call without a session has no state")
+        return self._state.value
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        if self._state is None:
+            raise RuntimeError("a call without a session has no state")
+        self._state.replace(value)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline; negative when it has passed."""
+        return self.deadline - time.monotonic()
+
+    def prefer(self, mode: Literal["local", "remote"]) -> None:
+        """Ask for a mode (the application trigger); acted on after this call."""
+        if mode not in ("local", "remote"):
+            raise ValueError(f'prefer("local") or prefer("remote"), not {mode!r}')
+        self.preference = mode

@@ -1,0 +1,365 @@
+"""The serve loop of a container: one call after another, each all or nothing (DESIGN §4, §5, §8).
+
+Decides how a call becomes a handler's run and what is answered. Refuses to know processes (zygote.py) and
+bytes (channel.py). A handler may do anything, so whatever it raises is an answer and undoes its changes.
+
+The loop is written once, as coroutines: a function of plain handlers is driven without an event loop, as
+none of its awaits ever waits; with an async handler trio runs the same code. A handler never has company,
+so the loop may block in `recv` under trio too.
+"""
+
+import math
+import os
+import socket
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Coroutine
+from typing import Any, NamedTuple
+
+import msgpack  # type: ignore[import-untyped]
+from edged_protocol.errors import Code
+from edged_protocol.limits import MAX_BODY, PROTO
+
+from .answers import MESSAGE_CHARS, Refused, failed, packed_result
+from .channel import Channel, Closed
+from .function import Function, Method
+from .session import Session
+from .state import State
+
+FRAME_MARGIN = 1024
+"""Bytes of a RESULT beside its body and state."""
+
+
+class Call(NamedTuple):
+    """An INVOKE frame; what a short frame leaves out is None."""
+
+    id: int
+    function: str
+    session: str | None
+    method: str
+    call_id: bytes | None
+    timeout_ms: int
+    body: bytes
+    meta: dict[str, Any] | None = None
+    blob: bytes | None = None
+
+
+class Held:
+    """A local session: its state lives in this process."""
+
+    def __init__(self, state: State, epoch: int, version: int) -> None:
+        self.state, self.epoch, self.version = state, epoch, version
+
+
+class Worker:
+    """Serves one function on one channel until the daemon closes it or says stop."""
+
+    def __init__(self, function: Function, channel: Channel, name: str, max_state: int) -> None:
+        self._function = function
+        self._kind = function.kind()
+        self._channel = channel
+        self._name = name
+        self._max_state = max_state
+        self._node = ""
+        self._pid = os.getpid()
+        self._queue: OrderedDict[int, tuple[list[Any], float]] = OrderedDict()
+        self._sessions: dict[str, Held] = {}
+        self._seconds: dict[str, float] = {}
+        self._running = True
+
+    async def serve(self) -> None:
+        """Until worker.stop. Raises Closed when the daemon is gone."""
+        self._greet()
+        while self._running:
+            if not self._queue:
+                self._channel.flush()
+            self._take(self._channel.receive(wait=not self._queue))
+            if self._queue:
+                _, (message, arrived) = self._queue.popitem(last=False)
+                await self._answer(message, arrived)
+                self._send()
+        self._channel.flush()
+
+    def _greet(self) -> None:
+        info = {
+            "proto": PROTO,
+            "role": "worker",
+            "name": self._name,
+            "software": "edged.sdk",
+            "methods": self._function.described(),
+            "default": self._function.default,
+        }
+        self._channel.answer(self._channel.encode((1, info)))
+        self._channel.flush()
+        while not self._node:
+            self._take(self._channel.receive(wait=True))
+
+    def _take(self, messages: list[list[Any]]) -> None:
+        """Sort what arrived: calls and verbs wait their turn, the rest is dealt with now."""
+        if not messages:
+            return
+        now = time.monotonic()
+        for message in messages:
+            kind = message[0]
+            if kind == 16 or kind == 32:
+                self._queue[message[1]] = (message, now)
+            elif kind == 19:
+                self._queue.pop(message[1], None)
+            elif kind == 2:
+                self._node = message[1].get("node") or "?"
+                self._channel.max_frame = message[1].get("max_frame", self._channel.max_frame)
+            elif kind == 4:
+                self._channel.answer(self._channel.encode((5, message[1])))
+                self._channel.flush()
+            elif kind not in (3, 5) and len(message) > 1 and type(message[1]) is int:
+                self._refuse(message[1], Refused(Code.BAD_REQUEST, f"unknown message type {kind}"))
+
+    def _send(self) -> None:
+        """Send the answers now, unless the next call is known to be short enough to wait for."""
+        if self._queue:
+            message, _ = next(iter(self._queue.values()))
+            known = self._seconds.get(message[4], math.inf) if message[0] == 16 else math.inf
+            if self._channel.may_hold(known):
+                return
+        self._channel.flush()
+
+    async def _answer(self, message: list[Any], arrived: float) -> None:
+        id_ = message[1]
+        try:
+            if message[0] == 16:
+                frame = await self._invoke(Call(*message[1:10]), arrived)
+            else:
+                frame = self._verb(id_, message[2], message[3], *message[4:5])
+        except Refused as refused:
+            self._refuse(id_, refused)
+        else:
+            self._channel.answer(frame)
+
+    def _refuse(self, id_: int, refused: Refused) -> None:
+        meta = refused.meta
+        self._channel.answer(
+            self._channel.encode((18, id_, int(refused.code), refused.message, meta))
+        )
+
+    # Calls
+
+    async def _invoke(self, call: Call, arrived: float) -> bytes:
+        method = self._method(call.method)
+        arguments = self._arguments(method, call.body)
+        meta = call.meta or {}
+        deadline = arrived + call.timeout_ms / 1000 if call.timeout_ms > 0 else math.inf
+        started = time.monotonic()
+        if started > deadline:
+            raise Refused(Code.DEADLINE_EXCEEDED, "expired before it ran", {"ran": False})
+        state, held = self._state_of(call, meta.get("mode"))
+        session = Session(
+            state,
+            node=self._node,
+            key=call.session,
+            mode=meta.get("mode") or "stateless",
+            call_id=call.call_id,
+            epoch=meta.get("epoch", held.epoch if held else 0),
+            version=meta.get("version", held.version if held else 0),
+            deadline=deadline,
+        )
+        if held is not None:
+            return await self._run_local(call, method, session, arguments, held, started)
+        return await self._run_remote(call, method, session, arguments, state, started)
+
+    def _method(self, name: str) -> Method:
+        method = self._function.find(name)
+        if method is None:
+            known = ", ".join(self._function.methods)
+            raise Refused(Code.NO_SUCH_METHOD, f"no method {name!r:.80}; there are: {known}")
+        return method
+
+    def _arguments(self, method: Method, body: bytes) -> list[Any]:
+        try:
+            value = msgpack.unpackb(body, raw=False, strict_map_key=True) if body else None
+        except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+            raise Refused(Code.BAD_REQUEST, f"the body is not msgpack: {error}"[:MESSAGE_CHARS]) from error
+        arguments = value if type(value) is list else [] if value is None else [value]
+        if not method.accepts(len(arguments)):
+            raise Refused(
+                Code.BAD_REQUEST,
+                f"{len(arguments)} arguments do not fit {method.signature}"[:MESSAGE_CHARS],
+            )
+        return arguments
+
+    def _state_of(self, call: Call, mode: str | None) -> tuple[State | None, Held | None]:
+        """The state to run on, and the session that holds it when it lives here."""
+        if mode == "local":
+            held = self._sessions.get(call.session or "")
+            if held is None:
+                raise Refused(Code.MOVING, "this container does not hold the session")
+            return held.state, held
+        if mode is None:
+            return None, None
+        try:
+            return self._kind.make(call.blob), None
+        except BaseException as error:
+            raise failed(error) from error
+
+    async def _run_remote(
+        self,
+        call: Call,
+        method: Method,
+        session: Session,
+        arguments: list[Any],
+        state: State | None,
+        started: float,
+    ) -> bytes:
+        """The state came with the call and goes back if it changed; a failure just forgets it."""
+        result = await self._handle(method, session, arguments)
+        try:
+            body = packed_result(method, result)
+            new = None
+            if state is not None and not method.shared:
+                new = self._kind.changed(state, call.blob, self._max_state)
+        except BaseException as error:
+            raise failed(error) from error
+        return self._result(call.id, method, session, body, new, started)
+
+    async def _run_local(
+        self,
+        call: Call,
+        method: Method,
+        session: Session,
+        arguments: list[Any],
+        held: Held,
+        started: float,
+    ) -> bytes:
+        """The state is here: on failure what the handler touched is put back."""
+        state = held.state
+        try:
+            state.begin()
+            result = await self._handle(method, session, arguments)
+            state.pause()
+            body = packed_result(method, result)
+            frame = self._result(call.id, method, session, body, None, started)
+            if method.shared:
+                state.undo()
+            else:
+                state.commit(self._max_state)
+        except BaseException as error:
+            state.undo()
+            raise failed(error) from error
+        if not method.shared:
+            held.epoch, held.version = session.epoch, session.version + 1
+        return frame
+
+    async def _handle(self, method: Method, session: Session, arguments: list[Any]) -> Any:
+        begun = time.monotonic()
+        try:
+            if method.is_async:
+                return await method.run(session, *arguments)
+            return method.run(session, *arguments)
+        except BaseException as error:
+            raise failed(error) from error
+        finally:
+            if os.getpid() != self._pid:
+                os._exit(0)  # the handler forked and its child came back: the socket is not the child's
+            # Remember slow runs, forget them slowly: it decides whether an answer may wait for this one.
+            taken = time.monotonic() - begun
+            self._seconds[method.name] = max(taken, 0.9 * self._seconds.get(method.name, 0.0))
+            if method.name == self._function.default:
+                self._seconds[""] = self._seconds[method.name]
+
+    def _result(
+        self,
+        id_: int,
+        method: Method,
+        session: Session,
+        body: bytes,
+        new: bytes | None,
+        started: float,
+    ) -> bytes:
+        meta: dict[str, Any] = {"run_us": round((time.monotonic() - started) * 1e6)}
+        if session.preference is not None:
+            meta["prefer"] = session.preference
+        if method.shared:
+            meta["shared"] = True
+        room = min(MAX_BODY, self._channel.max_frame - FRAME_MARGIN - len(new or b""))
+        if len(body) > room:
+            raise Refused(
+                Code.FUNCTION_ERROR,
+                f"{method.name} returned {len(body)} bytes, {room} fit into its answer",
+                {"type": "ResultTooLarge", "traceback": ""},
+            )
+        if new is None:
+            return self._channel.encode((17, id_, body, meta))
+        return self._channel.encode((17, id_, body, meta, new))
+
+    # Verbs
+
+    def _verb(self, id_: int, verb: str, params: dict[str, Any], blob: bytes | None = None) -> bytes:
+        key = params.get("session")
+        try:
+            if verb == "worker.load" and type(key) is str:
+                self._load(key, params, blob)
+            elif verb == "worker.snapshot" and key in self._sessions:
+                return self._channel.encode((33, id_, {}, self._snapshot(key, params)))
+            elif verb == "worker.stop":
+                self._stop(key)
+            else:
+                raise Refused(Code.BAD_REQUEST, f"{verb!r:.40} for session {key!r:.80}")
+        except Refused:
+            raise
+        except BaseException as error:
+            raise failed(error) from error
+        return self._channel.encode((33, id_, {}))
+
+    def _load(self, key: str, params: dict[str, Any], blob: bytes | None) -> None:
+        held = Held(self._kind.make(blob), params.get("epoch", 0), params.get("version", 0))
+        download = self._function.hook("download") if params.get("download") else None
+        if download is not None:
+            held.state.replace(download(self._session_of(key, held)))
+            held.state = self._kind.make(held.state.packed())
+        self._sessions[key] = held
+
+    def _snapshot(self, key: str, params: dict[str, Any]) -> bytes:
+        held = self._sessions[key]
+        upload = self._function.hook("upload") if params.get("upload") else None
+        if upload is not None:
+            upload(self._session_of(key, held))
+        return held.state.packed()
+
+    def _session_of(self, key: str, held: Held) -> Session:
+        return Session(
+            held.state,
+            node=self._node,
+            key=key,
+            mode="local",
+            epoch=held.epoch,
+            version=held.version,
+        )
+
+    def _stop(self, key: str | None) -> None:
+        if key is None:
+            self._running = False
+        else:
+            self._sessions.pop(key, None)
+
+
+def run(function: Function, sock: socket.socket, name: str, max_state: int) -> None:
+    """Serve `function` on `sock` until the daemon closes it or says stop."""
+    worker = Worker(function, Channel(sock), name, max_state)
+    try:
+        if function.is_async:
+            import trio  # a tenth of a second and five megabytes: only for those who need it
+
+            trio.run(worker.serve)
+        else:
+            _drive(worker.serve())
+    except Closed:
+        sys.stdout.flush()
+
+
+def _drive(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that never waits for anything."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    raise RuntimeError("a handler that is not async awaited something")

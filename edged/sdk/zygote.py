@@ -1,0 +1,254 @@
+"""`python -m edged.sdk.zygote FD`: one process per function version, from which containers are forked.
+
+The function is imported once; a container is a fork of it, there in a millisecond, sharing its memory
+(DESIGN §8, §11). For the exec runtime nothing is imported and the fork becomes the bundle's program.
+Decides nothing: the daemon asks over FD (a SEQPACKET socket, one msgpack list per packet), this process
+forks, reaps and tells. It holds no session, no key and no listening socket, and has one thread only.
+
+daemon to zygote                        zygote to daemon
+["setup", {…}]                          ["ready"] or ["failed", traceback tail]
+["fork", serial, name] + [socket, log]  ["forked", serial, pid] + [pidfd] or ["refused", serial, why]
+["retire"]: no more forks,              ["exited", pid, wait status]
+  exit with the last container
+end of stream: kill all, exit
+"""
+
+import array
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import Any, NamedTuple
+
+import msgpack  # type: ignore[import-untyped]
+
+from . import launch, worker
+from .answers import traceback_tail
+from .function import Function
+
+PACKET = 16 * 1024
+"""No control packet is longer: a traceback tail is the largest part."""
+
+
+class Setup(NamedTuple):
+    """What the daemon says about the function."""
+
+    function: str
+    entry: str
+    runtime: str
+    path: str
+    memory: int
+    max_state: int
+
+
+class ImportFailed(Exception):
+    """The bundle has no such function; the text is for its author."""
+
+
+def import_function(entry: str, path: str) -> Function:
+    """The Function object `module:name` of the bundle in `path`."""
+    module_name, _, attribute = entry.partition(":")
+    sys.path.insert(0, path)
+    module = importlib.import_module(module_name)
+    origin = os.path.realpath(getattr(module, "__file__", None) or "")
+    if not origin.startswith(os.path.realpath(path) + os.sep):
+        raise ImportFailed(f"entry {entry!r}: {module_name} is a module of Python's own; rename yours")
+    function = getattr(module, attribute or "fn", None)
+    if not isinstance(function, Function):
+        raise ImportFailed(f"entry {entry!r}: {module_name} has no Function named {attribute or 'fn'}")
+    if not function.methods:
+        raise ImportFailed(f"entry {entry!r}: no method is declared; put @fn.handler on one")
+    function.kind()
+    return function
+
+
+class Zygote:
+    """Forks on request until the daemon is gone."""
+
+    def __init__(self, control: socket.socket, setup: Setup) -> None:
+        self._control = control
+        self._setup = setup
+        self._children: set[int] = set()
+        self._retired = False
+        self._function: Function | None = None
+        self._variables = launch.environment(setup.function, os.environ.get("PATH", os.defpath))
+
+    def prepare(self) -> bool:
+        """Import the function; whether that worked. The daemon is told either way."""
+        launch.become_subreaper()
+        launch.limit_process(launch.Limits(self._setup.memory))
+        os.chdir(self._setup.path)
+        os.environ.clear()
+        os.environ.update(self._variables)
+        try:
+            if self._setup.runtime == "python":
+                self._import()
+        except BaseException as error:  # whatever a module does while imported, SystemExit included
+            self._tell(["failed", str(error) if isinstance(error, ImportFailed) else traceback_tail(error)])
+            return False
+        self._tell(["ready"])
+        return True
+
+    def _import(self) -> None:
+        gc.disable()
+        self._function = import_function(self._setup.entry, self._setup.path)
+        if self._function.is_async:
+            importlib.import_module("trio")
+        if threading.active_count() > 1:
+            print("threads started while importing do not exist in containers", file=sys.stderr)
+        sys.stdout.flush()
+        gc.collect()
+        gc.freeze()
+
+    def serve(self) -> None:
+        """Until the daemon closes the control socket, or retired and without children."""
+        wake, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(wake, select.POLLIN)
+        while self._children or not self._retired:
+            ready = {fd for fd, _ in poll.poll()}
+            if wake in ready:
+                os.read(wake, 4096)
+                self._reap()
+            if self._control.fileno() in ready and not self._obey():
+                return self._kill_all()
+
+    def _obey(self) -> bool:
+        """One request; False when the daemon is gone."""
+        data, fds = receive(self._control)
+        if not data:
+            return False
+        message = msgpack.unpackb(data)
+        if message[0] == "retire":
+            self._retired = True
+        elif message[0] == "fork" and len(fds) == 2:
+            self._fork(message[1], message[2], *fds)
+        for fd in fds:
+            os.close(fd)
+        return True
+
+    def _fork(self, serial: int, name: str, sock: int, log: int) -> None:
+        broken, report = os.pipe2(os.O_CLOEXEC)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(broken)
+            os.close(report)
+            self._tell(["refused", serial, f"fork: {error}"])
+            return
+        if pid == 0:
+            self._become_container(name, sock, log, report)
+        os.close(report)
+        self._children.add(pid)
+        # Closed by exec, or by the container once it is set up: until then it is not told of.
+        why = os.read(broken, 4096).decode("utf-8", "replace")
+        os.close(broken)
+        if why:
+            self._tell(["refused", serial, why])
+            return
+        pidfd = os.pidfd_open(pid)
+        self._tell(["forked", serial, pid], [pidfd])
+        os.close(pidfd)
+
+    def _become_container(self, name: str, sock: int, log: int, report: int) -> None:
+        """In the child; does not return."""
+        status = 1
+        try:
+            launch.detach(log)
+            if self._function is None:
+                launch.execute(os.path.join(self._setup.path, self._setup.entry), sock, self._variables)
+            status = self._serve_calls(self._function, name, sock)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # the pipe is closed once calls are served
+                os.write(report, f"{self._setup.entry}: {error}".encode())
+        except BaseException:  # nothing may climb back into the zygote's loop
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):  # the log may be gone
+                sys.stdout.flush()
+            os._exit(status)
+
+    def _serve_calls(self, function: Function, name: str, sock: int) -> int:
+        launch.close_all_but(sock)
+        launch.reseed()
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+        gc.enable()
+        worker.run(function, socket.socket(fileno=sock), name, self._setup.max_state)
+        return 0
+
+    def _reap(self) -> None:
+        """Tell of every container that ended, after ending what it left behind."""
+        while (pid := _ended_child()) is not None:
+            if pid in self._children:
+                # Not reaped yet, so the number is still the container's, and so is the group.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+            status = os.waitpid(pid, 0)[1]
+            if pid in self._children:
+                self._children.discard(pid)
+                self._tell(["exited", pid, os.waitstatus_to_exitcode(status)])
+
+    def _kill_all(self) -> None:
+        for pid in self._children:
+            for kill in (os.killpg, os.kill):  # the group may not exist yet, or not any more
+                with contextlib.suppress(ProcessLookupError):
+                    kill(pid, signal.SIGKILL)
+
+    def _tell(self, message: list[Any], fds: list[int] | None = None) -> None:
+        with contextlib.suppress(OSError):  # the daemon is gone: the next read says so
+            send(self._control, message, fds or [])
+
+
+def _ended_child() -> int | None:
+    """A child that ended and was not reaped, adopted ones included."""
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return ended.si_pid if ended is not None else None
+
+
+def send(control: socket.socket, message: list[Any], fds: list[int]) -> None:
+    """One packet with descriptors."""
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    control.sendmsg([msgpack.packb(message)], rights)
+
+
+def receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    """One packet and its descriptors; empty at the end of the stream."""
+    try:
+        data, ancillary, _, _ = control.recvmsg(PACKET, socket.CMSG_SPACE(8))
+    except ConnectionError:
+        return b"", []
+    fds = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return data, list(fds)
+
+
+def main() -> None:
+    """Read the set-up, import, fork on request."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)
+    data, _ = receive(control)
+    if not data:
+        return
+    zygote = Zygote(control, Setup(**msgpack.unpackb(data)[1]))
+    if zygote.prepare():
+        zygote.serve()
+
+
+if __name__ == "__main__":
+    main()

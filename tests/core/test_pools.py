@@ -1,0 +1,83 @@
+"""The pool: late binding, bounds, prefetch of tiny calls."""
+
+from edged.core.calls import Call
+from edged.core.pools import MAX_HELD, Pool
+
+
+def a_call(serial: int) -> Call:
+    return Call(None, serial, "f", None, "", None, 0.0, 10.0, b"", None)
+
+
+def test_a_free_container_takes_the_oldest_call() -> None:
+    """Calls leave the queue in order, one to each free container."""
+    pool = Pool(0, 2, 10)
+    calls = [a_call(n) for n in range(3)]
+    assert all(pool.submit(call) for call in calls)
+    assert pool.wanted() == 2
+    pool.add("a", 0.0)
+    pool.add("b", 0.0)
+    assert [(c, call.serial) for c, call in pool.assign(0.0)] == [("a", 0), ("b", 1)]
+    pool.finished("b", calls[1], 1.0, 1.0)
+    assert [(c, call.serial) for c, call in pool.assign(1.0)] == [("b", 2)]
+
+
+def test_a_full_queue_refuses() -> None:
+    """The queue is bounded, and says so instead of growing."""
+    pool = Pool(0, 1, 1)
+    assert pool.submit(a_call(1))
+    assert not pool.submit(a_call(2))
+
+
+def test_only_the_running_call_is_lost_with_its_container() -> None:
+    """A dead container costs the call it ran; those held behind it are queued again, in order."""
+    pool = Pool(0, 1, 100)
+    pool.add("a", 0.0)
+    teach_short_calls(pool)
+    calls = [a_call(n) for n in range(5)]
+    for call in calls:
+        pool.submit(call)
+    assert len(pool.assign(0.0)) == 5
+    assert pool.remove("a") is calls[0]
+    pool.add("b", 0.0)
+    assert [call for _, call in pool.assign(0.0)] == calls[1:]
+
+
+def test_prefetch_only_for_tiny_calls_and_taken_back() -> None:
+    """A container holds several calls only while they are tiny, and one long call frees the others."""
+    pool = Pool(0, 1, 100)
+    pool.add("a", 0.0)
+    pool.submit(a_call(100))
+    pool.submit(a_call(101))
+    first = pool.assign(0.0)
+    assert len(first) == 1, "nothing is known of the service time yet"
+    pool.finished("a", first[0][1], 1.0, 1.0)
+    ((_, second),) = pool.assign(1.0)
+    pool.finished("a", second, 1e-5, 1.0)
+    teach_short_calls(pool)
+    for n in range(20):
+        pool.submit(a_call(n))
+    held = pool.assign(2.0)
+    assert 1 < len(held) <= MAX_HELD
+    taken = pool.overdue("a")
+    assert taken == [call for _, call in held][1:]
+    pool.finished("a", held[0][1], 1.0, 3.0)
+    assert [call for _, call in pool.assign(3.0)] == taken[:1], "a long call ends the prefetch"
+
+
+def teach_short_calls(pool: Pool) -> None:
+    """Let the pool measure a few hundred calls of ten microseconds."""
+    for _ in range(300):
+        call = a_call(10_000)
+        pool._queue.appendleft(call)
+        for container, given in pool.assign(0.0):
+            pool.finished(container, given, 1e-5, 0.0)
+
+
+def test_the_minimum_is_kept() -> None:
+    """Idle containers end, but never below the minimum."""
+    pool = Pool(1, 3, 10)
+    for name in "abc":
+        pool.add(name, 0.0)
+    assert pool.idle(5.0, 10.0) == []
+    assert len(pool.idle(20.0, 10.0)) == 2
+    assert Pool(2, 3, 10).wanted() == 2

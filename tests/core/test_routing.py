@@ -1,0 +1,44 @@
+"""Routing by hints, and the loop guard."""
+
+from edged.core.records import SessionKey
+from edged.core.routing import HERE, Refuse, Router, There
+
+
+def test_here_before_there_before_refusal() -> None:
+    """A node answers what it runs itself, forwards what a peer runs, and says which it cannot place."""
+    router = Router("a")
+    router.serves(["mine"], ["mine", "far", "nowhere"])
+    router.peer("b", ["far"])
+    assert router.route("mine", None, 0) == HERE
+    assert router.route("far", None, 0) == There("b")
+    nowhere, unknown = router.route("nowhere", None, 0), router.route("typo", None, 0)
+    assert isinstance(nowhere, Refuse)
+    assert nowhere.code == 104
+    assert isinstance(unknown, Refuse)
+    assert unknown.code == 204
+
+
+def test_no_call_is_forwarded_three_times() -> None:
+    """Two hops, whatever the hints say."""
+    router = Router("a")
+    router.serves([], ["f"])
+    router.peer("b", ["f"])
+    router.located(SessionKey("f", "s"), "b", 3)
+    assert router.route("f", "s", 1) == There("b")
+    assert isinstance(router.route("f", "s", 2), Refuse)
+
+
+def test_an_older_hint_never_wins() -> None:
+    """Locations are ordered by epoch; a lost peer's hints are not followed."""
+    router = Router("a")
+    router.serves(["f"], ["f"])
+    router.peer("b", ["f"])
+    key = SessionKey("f", "s")
+    router.located(key, "b", 5)
+    router.located(key, "c", 4)
+    assert router.route("f", "s", 0) == There("b")
+    router.located(key, None, 6)
+    assert router.route("f", "s", 0) == HERE
+    router.located(key, "b", 7)
+    router.peer("b", None)
+    assert router.route("f", "s", 0) == HERE

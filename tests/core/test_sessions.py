@@ -1,0 +1,192 @@
+"""A session's actor on two nodes with one store, every answer delayed at random: each call counts once."""
+
+import random
+from typing import Any
+
+import pytest
+
+from edged.core import effects as fx
+from edged.core.calls import Call
+from edged.core.records import Entry, Load, Loaded, Record, SessionKey, Write, Written
+from edged.core.sessions import Rules, Seat
+from edged.core.transition import NEXT, S
+
+KEY = SessionKey("counter", "one")
+
+
+class World:
+    """Two nodes, a store and containers that count; what is under way ends in random order."""
+
+    def __init__(self, seed: int, durability: str = "checkpoint") -> None:
+        self.random = random.Random(seed)
+        self.now = 0.0
+        rules = Rules(("remote", "local"), 0.0, 500, 128, durability, 5, 1.0)
+        self.seats = {name: Seat(KEY, name, f"boot-{name}", rules) for name in "ab"}
+        self.record: Record | None = None
+        self.results: dict[bytes, Entry] = {}
+        self.memory: dict[int, int] = {}
+        self.pending: list[tuple[Any, ...]] = []
+        self.answers: dict[bytes, list[fx.Answer]] = {}
+        self.done: list[tuple[int, str]] = []
+        self.serial = 0
+        self.lanes: dict[int, list[tuple[Any, ...]]] = {}
+
+    def call(self, node: str, call_id: bytes, attempt: int = 0) -> None:
+        """A client's increment enters at `node`."""
+        self.serial += 1
+        meta = {"attempt": attempt}
+        call = Call(node, self.serial, *KEY, "incr", call_id, self.now, 1e9, b"", meta)
+        self.do(node, self.seats[node].arrived(call, self.now))
+
+    def want(self, node: str, move: str, target: str = "") -> None:
+        """An operator's move."""
+        boot = f"{target}/boot-{target}" if target else ""
+        asker = lambda code, message, _: self.done.append((code, message))  # noqa: E731
+        move_id = self.random.randbytes(16)
+        self.do(node, self.seats[node].want(move, asker, boot, move_id, self.now))
+
+    def do(self, node: str, effects: list[fx.Effect]) -> None:
+        """Answers at once, everything else later."""
+        for effect in effects:
+            if isinstance(effect, fx.Answer):
+                for call in (effect.call, *effect.call.attached):
+                    call.answered = True
+                    self.answers.setdefault(call.call_id or b"", []).append(effect)
+            elif isinstance(effect, fx.Done):
+                effect.asker(effect.code, effect.message, effect.result)
+            elif isinstance(effect, fx.RunOwn | fx.Control):
+                self.lanes.setdefault(effect.container, []).append((node, effect))
+            else:
+                self.pending.append((node, effect))
+
+    def step(self) -> None:
+        """One thing that is under way ends."""
+        self.now += 0.01
+        lanes = [lane for lane in self.lanes.values() if lane]
+        which = self.random.randrange(len(self.pending) + len(lanes))
+        if which < len(self.pending):
+            node, effect = self.pending.pop(which)
+        else:
+            node, effect = lanes[which - len(self.pending)].pop(0)
+        self.end(node, self.seats[node], effect)
+
+    def run(self) -> None:
+        """Until nothing but timers is under way."""
+        for _ in range(100_000):
+            if all(isinstance(e, fx.Timer) for _, e in self.pending) and not any(
+                self.lanes.values()
+            ):
+                return
+            self.step()
+        raise AssertionError("it does not come to rest")
+
+    def end(self, node: str, seat: Seat, effect: fx.Effect) -> None:
+        if isinstance(effect, fx.Ask):
+            self.do(node, seat.on_store(effect.token, self.store(effect.op), self.now))
+        elif isinstance(effect, fx.RunPool):
+            call = effect.call
+            count = int(call.state or b"0") + 1
+            body = str(count).encode()
+            self.do(node, seat.on_answer(call, 0, body, "", {}, body, self.now))
+        elif isinstance(effect, fx.RunOwn):
+            count = self.memory[effect.container] = self.memory[effect.container] + 1
+            body = str(count).encode()
+            self.do(node, seat.on_answer(effect.call, 0, body, "", {}, None, self.now))
+        elif isinstance(effect, fx.Start):
+            self.serial += 1
+            self.do(node, seat.on_container(effect.token, self.serial, "", self.now))
+        elif isinstance(effect, fx.Control):
+            self.control(node, seat, effect)
+        elif isinstance(effect, fx.Forward):
+            other = effect.node
+            self.do(other, self.seats[other].arrived(effect.call, self.now))
+        elif isinstance(effect, fx.Tell):
+            self.tell(node, seat, effect)
+        elif isinstance(effect, fx.Timer) and effect.token == -1:
+            self.do(node, seat.on_timer(-1, self.now))
+
+    def control(self, node: str, seat: Seat, effect: fx.Control) -> None:
+        blob = None
+        if effect.verb == "worker.load":
+            self.memory[effect.container] = int(effect.blob or b"0")
+        else:
+            blob = str(self.memory[effect.container]).encode()
+        self.do(node, seat.on_control(effect.token, blob, None, self.now))
+
+    def tell(self, node: str, seat: Seat, effect: fx.Tell) -> None:
+        other = effect.node.partition("/")[0]
+        target = self.seats[other]
+
+        def asker(code: int, message: str, _: Any) -> None:
+            self.do(node, seat.on_peer(effect.token, code, message, self.now))
+
+        move = effect.params["move"]
+        if effect.verb == "session.invite":
+            self.do(other, target.invited(asker, move, self.now))
+        elif effect.verb == "session.offer":
+            self.do(other, target.offered(asker, effect.params, effect.blob, self.now))
+        else:
+            self.do(other, target.committed(move, self.now))
+
+    def store(self, op: Any) -> Any:
+        if isinstance(op, Load):
+            known = self.results.values() if op.ask is None else map(self.results.get, op.ask)
+            return Loaded(self.record, tuple(entry for entry in known if entry is not None))
+        assert isinstance(op, Write)
+        old = self.record
+        if (op.expect_epoch, op.expect_version) != ((old.epoch, old.version) if old else (0, 0)):
+            return Written(False, old, None)
+        for entry in op.results:
+            if entry.call_id in self.results:
+                return Written(False, old, self.results[entry.call_id])
+        self.results |= {entry.call_id: entry for entry in op.results}
+        state = op.state if op.state is not None else old.state if old else None
+        self.record = Record(
+            op.epoch, op.mode, op.owner, op.owner_boot, op.version, op.move, state,
+            False, 1, 0.0, None,
+        )  # fmt: skip
+        return Written(True, self.record, None)
+
+
+def values(world: World) -> list[int]:
+    """The counter values that were acknowledged, each call's first."""
+    return sorted(int(a[0].body) for a in world.answers.values() if a[0].code == 0)
+
+
+@pytest.mark.parametrize("durability", ["none", "checkpoint", "sync"])
+@pytest.mark.parametrize("seed", range(400))
+def test_every_call_counts_once_whatever_moves(seed: int, durability: str) -> None:
+    """Calls and retries through both nodes while moves run: values 1 to n, each once."""
+    world = World(seed, durability)
+    chance = world.random
+    ids = [chance.randbytes(16) for _ in range(400)]
+    for call_id in ids:
+        world.call(chance.choice("ab"), call_id)
+        if chance.random() < 0.2:
+            world.call(chance.choice("ab"), call_id, 1)
+        if chance.random() < 0.3:
+            node = chance.choice("ab")
+            move = chance.choice(["localize", "externalize", "migrate"])
+            world.want(node, move, "b" if node == "a" else "a" if move == "migrate" else "")
+        for _ in range(chance.randrange(12)):
+            if world.pending or any(world.lanes.values()):
+                world.step()
+    world.run()
+    for call_id in ids:
+        attempt = 1
+        while all(a.code in (103, 105, 107) for a in world.answers.get(call_id, [])):
+            world.answers.pop(call_id, None)
+            world.call(chance.choice("ab"), call_id, attempt)
+            world.run()
+            attempt += 1
+            assert attempt < 50
+    assert values(world) == list(range(1, len(ids) + 1))
+    for answers in world.answers.values():
+        assert len({a.body for a in answers if a.code == 0}) == 1, "a retry got another answer"
+    assert not (world.seats["a"].local and world.seats["b"].local), "two owners"
+
+
+def test_every_state_is_in_the_table_and_can_be_left() -> None:
+    """The table covers all states, and only GONE is an end."""
+    assert set(NEXT) == set(S)
+    assert [state for state in S if not NEXT[state]] == [S.GONE]
