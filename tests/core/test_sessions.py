@@ -149,17 +149,18 @@ class World:
 
 
 def values(world: World) -> list[int]:
-    """The counter values that were acknowledged, each call's first."""
-    return sorted(int(a[0].body) for a in world.answers.values() if a[0].code == 0)
+    """The counter values that were acknowledged, one a call."""
+    acknowledged = [{int(a.body) for a in answers if a.code == 0} for answers in world.answers.values()]
+    return sorted(value for one in acknowledged for value in one)
 
 
 @pytest.mark.parametrize("durability", ["none", "checkpoint", "sync"])
-@pytest.mark.parametrize("seed", range(400))
+@pytest.mark.parametrize("seed", range(300))
 def test_every_call_counts_once_whatever_moves(seed: int, durability: str) -> None:
     """Calls and retries through both nodes while moves run: values 1 to n, each once."""
     world = World(seed, durability)
     chance = world.random
-    ids = [chance.randbytes(16) for _ in range(400)]
+    ids = [chance.randbytes(16) for _ in range(60)]
     for call_id in ids:
         world.call(chance.choice("ab"), call_id)
         if chance.random() < 0.2:
