@@ -101,5 +101,16 @@ class Located(NamedTuple):
 
 
 Effect = (
-    Ask | RunPool | RunOwn | Answer | Forward | Start | Control | Release | Tell | Done | Timer | Located
+    Ask
+    | RunPool
+    | RunOwn
+    | Answer
+    | Forward
+    | Start
+    | Control
+    | Release
+    | Tell
+    | Done
+    | Timer
+    | Located
 )

@@ -49,9 +49,7 @@ class Pool:
     def statistics(self) -> PoolStatistics:
         """What the operator sees."""
         busy = sum(1 for held in self._held.values() if held)
-        return PoolStatistics(
-            len(self._held), busy, self.starting, len(self._queue), self._service
-        )
+        return PoolStatistics(len(self._held), busy, self.starting, len(self._queue), self._service)
 
     def submit(self, call: Call) -> bool:
         """Queue `call`; False when the queue is full."""

@@ -26,7 +26,7 @@ from .effects import (
     Tell,
     Timer,
 )
-from .records import Entry, Load, Loaded, Record, SessionKey, StoreFailed, Write, Written
+from .records import Entry, Load, Loaded, Record, SessionKey, StoreFailed, Write
 from .transition import NEXT, OWNING, SERVING_REMOTE, S
 from .window import MAX_WINDOW_BYTES, Verdict, Window
 
@@ -262,7 +262,10 @@ class Seat:
         if isinstance(outcome, StoreFailed):
             self._head, self._record = None, None
             code = 106 if outcome.applied is False else 401
-            return [Answer(head, code, b"", f"state store: {outcome.reason}", None), *self._next(now)]
+            return [
+                Answer(head, code, b"", f"state store: {outcome.reason}", None),
+                *self._next(now),
+            ]
         if outcome.won:
             self._head = None
             state = record.state if blob is None else blob
@@ -317,9 +320,7 @@ class Seat:
         said = self._meta(call, "local", meta, now)
         if (code == 0 and not meta.get("shared")) or code == 301:
             self.version += code == 0
-            entry = self._window.settle(
-                call, code, _kept(code, body, message, meta), self.version
-            )
+            entry = self._window.settle(call, code, _kept(code, body, message, meta), self.version)
             if entry is not None:
                 self._unsaved.append(entry)
         else:
@@ -457,7 +458,9 @@ class Seat:
         return self._next(now)
 
     def _why_not(self, move: str, target: str) -> tuple[int, str] | None:
-        if self._wish is not None or (self.state not in SERVING_REMOTE and self.state is not S.LOCAL):
+        if self._wish is not None or (
+            self.state not in SERVING_REMOTE and self.state is not S.LOCAL
+        ):
             return 103, "the session is moving already"
         mode = "remote" if move == "externalize" else "local"
         if mode not in self._rules.allow:
@@ -549,7 +552,9 @@ class Seat:
         self._go(S.RESTORING)
         return [Control(self._container, "worker.load", record.state, self._number())]
 
-    def on_control(self, token: int, blob: bytes | None, error: str | None, now: float) -> list[Effect]:
+    def on_control(
+        self, token: int, blob: bytes | None, error: str | None, now: float
+    ) -> list[Effect]:
         """The answer of a `Control`."""
         if self._saving is not None and token == self._saving[0]:
             if error is None:
@@ -737,7 +742,9 @@ class Seat:
         token = self._number()
         return [Start(token), Timer(INVITED_FOR, token)]
 
-    def offered(self, asker: Any, params: dict[str, Any], blob: bytes | None, now: float) -> list[Effect]:
+    def offered(
+        self, asker: Any, params: dict[str, Any], blob: bytes | None, now: float
+    ) -> list[Effect]:
         """The frozen state and its results, from the source of a migration."""
         if self.state is not S.INVITED or params["move"] != self._move or self._container is None:
             return [Done(asker, 103, "not invited for this move", {})]

@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 
 import trio
-from edged_protocol.bundle import unpack_bundle
-from edged_protocol.codec import pack, unpack
 
 from edged.core.catalogue import Catalogue, Pointer
 from edged.core.manifest import parse_manifest
+from edged_protocol.bundle import unpack_bundle
+from edged_protocol.codec import pack, unpack
 
 from .host import Spec
 

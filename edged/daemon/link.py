@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
+
 from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.connection import Connection
@@ -170,4 +171,3 @@ class Link:
         self._out.clear()
         if self._scope is not None:
             self._scope.cancel()
-

@@ -10,6 +10,7 @@ from edged.config import Config
 
 from . import notify
 from .node import Node
+from .stores import StoreUnusable
 
 log = logging.getLogger(__name__)
 
@@ -20,16 +21,14 @@ DRAIN_SECONDS = 10.0
 def run_node(config: Config) -> int:
     """Run until SIGINT or SIGTERM; 0, or 1 when it could not start or a defect ended it."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    failures: list[BaseException] = []
     try:
         trio.run(_main, config, restrict_keyboard_interrupt_to_checkpoints=True)
-    except* (OSError, ValueError) as group:
-        for error in _flat(group):
-            log.error("%s", error)
-        return 1
-    except* Exception:
-        log.exception("a defect ended the node")
-        return 1
-    return 0
+    except* (OSError, ValueError, StoreUnusable) as group:
+        failures = _flat(group)
+    for failure in failures:
+        log.error("%s", failure)
+    return 1 if failures else 0
 
 
 def _flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

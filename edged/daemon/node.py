@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from edged_protocol import messages as m
-from edged_protocol.codec import encode
-from edged_protocol.connection import Connection
-from edged_protocol.errors import CallError, Code, RemoteProtocolError, call_error
-from edged_protocol.limits import MAX_FRAME, MAX_FRAME_TRUSTED, MAX_INFLIGHT, PROTO
 
 from edged.config import Config
 from edged.core import effects as fx
 from edged.core.catalogue import Catalogue, Pointer
 from edged.core.records import SessionKey
 from edged.core.routing import Router
+from edged_protocol import messages as m
+from edged_protocol.codec import encode
+from edged_protocol.connection import Connection
+from edged_protocol.errors import CallError, Code, RemoteProtocolError, call_error
+from edged_protocol.limits import MAX_FRAME, MAX_FRAME_TRUSTED, MAX_INFLIGHT, PROTO
 
 from . import verbs
 from .bundles import Bundles, write_whole
@@ -33,7 +33,7 @@ from .link import Link
 from .peers import Peers
 from .relay import Relay
 from .stores import Store, open_store
-from .stores.mesh import MeshStore, serve
+from .stores.mesh import serve
 from .timers import Timers
 from .workers import Workers
 
@@ -109,10 +109,8 @@ class Node:
         )
 
     def _open_store(self) -> Store:
-        url = self.config.store.url
-        if url.startswith("mesh:"):
-            return MeshStore(self.peers.store_sender(url.removeprefix("mesh:")), self.timers)
-        return open_store(url, self.data_dir)
+        reach = self.peers.store_sender
+        return open_store(self.config.store.url, self.data_dir, reach=reach, timers=self.timers)
 
     # Listening
 
@@ -233,7 +231,13 @@ class Node:
 
     def _requested(self, link: Link, message: m.Request) -> None:
         if message.verb.startswith("store.") and link.role == "node":
-            serve(self.store, message, lambda reply: self._send_now(link, reply))
+            serve(
+                self.store,
+                message.verb,
+                message.params,
+                message.blob,
+                lambda reply: self._send_now(link, reply._replace(id=message.id)),
+            )
         elif link.inflight >= MAX_INFLIGHT:
             busy = m.Error(message.id, Code.OVERLOADED, "too many requests in flight")
             link.send(encode(busy))
@@ -295,7 +299,9 @@ class Node:
         try:
             offset, total = 0, 1
             while offset < total:
-                reply = await self.ask_peer(peer, "function.fetch", {"hash": hash_, "offset": offset})
+                reply = await self.ask_peer(
+                    peer, "function.fetch", {"hash": hash_, "offset": offset}
+                )
                 total = int(reply.result["total"])
                 offset = self.bundles.upload(hash_, offset, total, reply.blob or b"")
             await self.bundles.install(hash_)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
+
 from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.connection import Connection
@@ -97,9 +98,9 @@ class Peers:
         if new.info.get("boot") != old.info.get("boot"):
             return True
         dialler = self._node.name if new.info.get("dialled") else new.name
-        return dialler == min(self._node.name, new.name) and bool(
-            new.info.get("dialled")
-        ) != bool(old.info.get("dialled"))
+        return dialler == min(self._node.name, new.name) and bool(new.info.get("dialled")) != bool(
+            old.info.get("dialled")
+        )
 
     def lost(self, link: Link) -> None:
         """A connection ended."""

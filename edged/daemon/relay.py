@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import trio
-from edged_protocol import messages as m
-from edged_protocol.codec import encode, encode_invoke, encode_result
-from edged_protocol.ids import valid_session
-from edged_protocol.limits import MAX_INFLIGHT, MAX_TIMEOUT_MS
 
 from edged.core import effects as fx
 from edged.core.calls import Call
 from edged.core.records import SessionKey
 from edged.core.routing import Here, Router, There
 from edged.core.sessions import Rules, Seat
+from edged_protocol import messages as m
+from edged_protocol.codec import encode, encode_invoke, encode_result
+from edged_protocol.ids import valid_session
+from edged_protocol.limits import MAX_INFLIGHT, MAX_TIMEOUT_MS
 
 from .link import Link
 from .stores import Store
@@ -218,9 +218,7 @@ class Relay:
             seat = self.seats.get(key)
             if seat is not None:
                 meta = message.meta
-                self.perform(
-                    seat, lambda s: s.on_answer(call, code, body, text, meta, blob, now)
-                )
+                self.perform(seat, lambda s: s.on_answer(call, code, body, text, meta, blob, now))
             return
         meta = dict(message.meta or {})
         meta["node"] = self._node

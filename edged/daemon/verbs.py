@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
+
+from edged.core.manifest import Mistakes
+from edged.core.records import Listed, ListSessions, Load, Loaded, SessionKey, StoreFailed
 from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.errors import CallError, Code, call_error
-
-from edged.core.manifest import Mistakes
-from edged.core.records import ListSessions, Listed, Load, Loaded, SessionKey, StoreFailed
 
 from .host import StartFailed
 from .link import Link

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import trio
+
+from edged.core.calls import Call
+from edged.core.pools import Pool
 from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.connection import Connection
 from edged_protocol.limits import MAX_FRAME_TRUSTED, PROTO
-
-from edged.core.calls import Call
-from edged.core.pools import Pool
 
 from .host import Container, Host, Spec, StartFailed
 from .link import Link
@@ -98,7 +98,12 @@ class Workers:
     ) -> None:
         self._host = host
         self._slots = slots
-        self._welcome = {"proto": PROTO, "max_frame": MAX_FRAME_TRUSTED, "max_inflight": 64, **welcome}
+        self._welcome = {
+            "proto": PROTO,
+            "max_frame": MAX_FRAME_TRUSTED,
+            "max_inflight": 64,
+            **welcome,
+        }
         self._serials = serials
         self._touch = touch
         self._answered = answered

@@ -48,7 +48,7 @@ def failed(error: BaseException) -> Refused:
 def _text(error: BaseException) -> str:
     try:
         return str(error).encode("utf-8", "replace").decode()
-    except Exception:  # an exception of the function's own, whose __str__ may do anything
+    except Exception:  # noqa: BLE001 - the function's own __str__ may raise anything
         return "(its text cannot be had)"
 
 
@@ -56,7 +56,7 @@ def traceback_tail(error: BaseException) -> str:
     """The last bytes of the traceback as text."""
     try:
         lines = traceback.format_exception(error)
-    except Exception:  # same reason as above: it calls the exception's __str__
+    except Exception:  # noqa: BLE001 - it calls the exception's __str__
         lines = [type(error).__name__]
     return "".join(lines).encode("utf-8", "replace")[-TRACEBACK_BYTES:].decode("utf-8", "ignore")
 

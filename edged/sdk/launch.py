@@ -22,6 +22,7 @@ EXEC_FD = 3
 """Where a program of the exec runtime finds its socket; EDGED_FD says so too."""
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
 
 
 class Limits(NamedTuple):
@@ -33,13 +34,18 @@ class Limits(NamedTuple):
 
 def become_subreaper() -> None:
     """Orphans below this process become its children instead of init's, so that it can reap them."""
+    _prctl(_PR_SET_CHILD_SUBREAPER)
+
+
+def _prctl(option: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    if libc.prctl(option, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
 def limit_process(limits: Limits) -> None:
-    """Memory, core files and the kernel's choice of victim; inherited by every fork."""
+    """Memory, core files, privileges and the kernel's choice of victim; inherited by every fork."""
+    _prctl(_PR_SET_NO_NEW_PRIVS)
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
@@ -83,5 +89,8 @@ def reseed() -> None:
 
 def execute(program: str, sock: int, variables: dict[str, str]) -> NoReturn:
     """Become `program`, with the socket as descriptor 3. Raises OSError."""
-    os.dup2(sock, EXEC_FD, inheritable=True)
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python; exec would pass that on
+        signal.signal(ignored, signal.SIG_DFL)
+    os.dup2(sock, EXEC_FD)
+    os.set_inheritable(EXEC_FD, True)
     os.execve(program, [program], {**variables, "EDGED_FD": str(EXEC_FD)})

@@ -15,7 +15,7 @@ An undone deletion puts the key back at the end of the dict; restoring its place
 
 from collections.abc import Callable, ItemsView, Iterator, ValuesView
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -83,7 +83,7 @@ class State(Protocol):
 class Tracked(dict[Any, Any]):
     """A dict that can take back what was done to it, and below it, since `begin`."""
 
-    __slots__ = ("before", "recording", "_bytes")
+    __slots__ = ("_bytes", "before", "recording")
 
     def __init__(self, values: Any = ()) -> None:
         super().__init__(values)
@@ -164,7 +164,7 @@ class Tracked(dict[Any, Any]):
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 
-    def __ior__(self, other: Any) -> "Tracked":
+    def __ior__(self, other: Any) -> Self:
         self.update(other)
         return self
 

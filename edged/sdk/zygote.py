@@ -15,8 +15,10 @@ end of stream: kill all, exit
 
 import array
 import contextlib
+import fcntl
 import gc
 import importlib
+import io
 import os
 import select
 import signal
@@ -89,8 +91,11 @@ class Zygote:
         try:
             if self._setup.runtime == "python":
                 self._import()
-        except BaseException as error:  # whatever a module does while imported, SystemExit included
-            self._tell(["failed", str(error) if isinstance(error, ImportFailed) else traceback_tail(error)])
+        except ImportFailed as error:
+            self._tell(["failed", str(error)])
+            return False
+        except BaseException as error:  # noqa: BLE001 - a module may raise anything, SystemExit too
+            self._tell(["failed", traceback_tail(error)])
             return False
         self._tell(["ready"])
         return True
@@ -165,22 +170,29 @@ class Zygote:
         try:
             launch.detach(log)
             if self._function is None:
-                launch.execute(os.path.join(self._setup.path, self._setup.entry), sock, self._variables)
-            status = self._serve_calls(self._function, name, sock)
-        except OSError as error:
-            with contextlib.suppress(OSError):  # the pipe is closed once calls are served
-                os.write(report, f"{self._setup.entry}: {error}".encode())
-        except BaseException:  # nothing may climb back into the zygote's loop
+                self._execute(sock, report)
+            else:
+                status = self._serve_calls(self._function, name, sock)
+        except BaseException:  # noqa: BLE001 - nothing may climb back into the zygote's loop
             traceback.print_exc()
         finally:
-            with contextlib.suppress(Exception):  # the log may be gone
+            with contextlib.suppress(OSError, ValueError):  # the log may be gone
                 sys.stdout.flush()
             os._exit(status)
+
+    def _execute(self, sock: int, report: int) -> None:
+        program = os.path.join(self._setup.path, self._setup.entry)
+        report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, launch.EXEC_FD + 1)
+        try:
+            launch.execute(program, sock, self._variables)
+        except OSError as error:
+            os.write(report, f"{self._setup.entry}: {error.strerror}".encode())
 
     def _serve_calls(self, function: Function, name: str, sock: int) -> int:
         launch.close_all_but(sock)
         launch.reseed()
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
         gc.enable()
         worker.run(function, socket.socket(fileno=sock), name, self._setup.max_state)
         return 0
@@ -248,6 +260,8 @@ def main() -> None:
     zygote = Zygote(control, Setup(**msgpack.unpackb(data)[1]))
     if zygote.prepare():
         zygote.serve()
+    sys.stdout.flush()
+    os._exit(0)  # without waiting for threads a function started while it was imported
 
 
 if __name__ == "__main__":

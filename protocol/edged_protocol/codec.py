@@ -12,7 +12,15 @@ import msgpack  # type: ignore[import-untyped]
 
 from . import messages as m
 from .errors import LocalProtocolError, RemoteProtocolError
-from .limits import MAX_ARRAY, MAX_DEPTH, MAX_DEPTH_BODY, MAX_FRAME_TRUSTED, MAX_MAP, MAX_PLAIN, MAX_STR
+from .limits import (
+    MAX_ARRAY,
+    MAX_DEPTH,
+    MAX_DEPTH_BODY,
+    MAX_FRAME_TRUSTED,
+    MAX_MAP,
+    MAX_PLAIN,
+    MAX_STR,
+)
 
 _LENGTH = struct.Struct(">I")
 _pack_frame = msgpack.Packer(use_bin_type=True, autoreset=True).pack

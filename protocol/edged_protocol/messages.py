@@ -104,7 +104,18 @@ class Item(NamedTuple):
 
 
 Message = (
-    Hello | Welcome | GoAway | Ping | Pong | Invoke | Result | Error | Cancel | Request | Reply | Item
+    Hello
+    | Welcome
+    | GoAway
+    | Ping
+    | Pong
+    | Invoke
+    | Result
+    | Error
+    | Cancel
+    | Request
+    | Reply
+    | Item
 )
 
 TYPE_OF: dict[type, int] = {

@@ -150,7 +150,9 @@ class World:
 
 def values(world: World) -> list[int]:
     """The counter values that were acknowledged, one a call."""
-    acknowledged = [{int(a.body) for a in answers if a.code == 0} for answers in world.answers.values()]
+    acknowledged = [
+        {int(a.body) for a in answers if a.code == 0} for answers in world.answers.values()
+    ]
     return sorted(value for one in acknowledged for value in one)
 
 

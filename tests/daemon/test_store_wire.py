@@ -4,13 +4,13 @@ import struct
 from typing import Any
 
 import pytest
+from edged_protocol import codec
+from edged_protocol.messages import Reply, Request
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.core import records as r
 from edged.daemon.stores import wire
-from edged_protocol import codec
-from edged_protocol.messages import Reply, Request
 
 names = st.text("abcz-09", min_size=1, max_size=63)
 texts = st.text(max_size=40)
@@ -78,11 +78,17 @@ outcomes: st.SearchStrategy[r.Outcome] = st.one_of(
 )
 
 
+def carried(op: r.Op) -> Request:
+    """The request for `op` as the other node receives it."""
+    request = codec.decode(codec.encode(Request(7, *wire.op_to_wire(op)))[4:])
+    assert isinstance(request, Request)
+    return request
+
+
 @given(ops)
 def test_every_operation_survives_the_wire(op: r.Op) -> None:
     """An operation comes out of a REQUEST frame as it went in."""
-    request = codec.decode(codec.encode(Request(7, *wire.op_to_wire(op)))[4:])
-    assert isinstance(request, Request)
+    request = carried(op)
     assert wire.op_from_wire(request.verb, request.params, request.blob) == op
     assert request.verb in wire.VERBS
 
@@ -98,7 +104,7 @@ def test_every_outcome_survives_the_wire(outcome: r.Outcome) -> None:
 @given(ops, st.data())
 def test_a_broken_operation_is_refused_by_name(op: r.Op, data: st.DataObject) -> None:
     """A field of a wrong type is a BadRecord that names the field, never another exception."""
-    verb, params, blob = wire.op_to_wire(op)
+    _, verb, params, blob = carried(op)
     if not params:
         return
     field = data.draw(st.sampled_from(sorted(params)))
@@ -110,7 +116,7 @@ def test_a_broken_operation_is_refused_by_name(op: r.Op, data: st.DataObject) ->
 @given(ops, st.none() | st.binary(max_size=20))
 def test_a_broken_blob_is_refused(op: r.Op, blob: bytes | None) -> None:
     """An operation whose blob is missing or garbage is a BadRecord or has no use for a blob."""
-    verb, params, good = wire.op_to_wire(op)
+    _, verb, params, good = carried(op)
     if good is None:
         assert wire.op_from_wire(verb, params, blob) == op
         return

@@ -1,33 +1,33 @@
-"""The state store as the daemon sees it (DESIGN §5): one interface, a driver per kind of store.
-
-Decides which driver a URL means. Refuses to know what is stored and why.
-"""
+"""The state stores (DESIGN §5): which driver a URL of the configuration means."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-import trio
+from edged_protocol.ids import valid_name
 
-from edged.core.records import Op, Outcome
-
+from .interface import Store, StoreStatistics, ask
 from .mesh import MeshStore, Send, Timers
 from .schema import StoreUnusable
 from .sqlite import SqliteStore
 
-Done = Callable[[Outcome], None]
+__all__ = ["Store", "StoreStatistics", "StoreUnusable", "ask", "open_store"]
 
 
-@dataclass(frozen=True, slots=True)
-class StoreStatistics:
-    """What the operator sees of a store; `problem` is why it answers nothing any more."""
+def open_store(
+    url: str,
+    data_dir: Path,
+    *,
+    reach: Callable[[str], Send],
+    timers: Timers,
+) -> Store:
+    """The store `url` names, opened by its `run`. Raises ValueError for a bad URL.
 
-    driver: str
-    problem: str | None
-    waiting: int
-    waiting_bytes: int
-    operations: int
-    failed: int
-    commits: int
-    slowest: float
+    `sqlite:` is a file in `data_dir`, `sqlite:PATH` another one; `mesh:NODE` is the store of that node,
+    asked through `reach(NODE)`.
+    """
+    scheme, colon, rest = url.partition(":")
+    if scheme == "sqlite" and colon:
+        return SqliteStore(data_dir / (rest or "store.db"))
+    if scheme == "mesh" and valid_name(rest):
+        return MeshStore(reach(rest), timers)
+    raise ValueError(f'"{url}" names no store: "sqlite:", "sqlite:PATH" or "mesh:NODE"')

@@ -1,9 +1,10 @@
-"""The embedded store's database: a batch of operations becomes one transaction (reliability Δ1, §2.4).
+"""The embedded store's database: a batch of operations becomes one transaction (DESIGN §10).
 
-Decides nothing about sessions (`row` does) and knows no threads: `apply` is called by one thread. Fsync
-policy: a batch with a durable operation is committed with synchronous=FULL, any other with NORMAL,
-which stays consistent but may lose the last batches when the machine loses power. An I/O error is final, a
-fsync above all: what the kernel then still has in memory is not what the disk has. A full disk is not.
+Decides nothing about sessions (`row` does) and knows no threads: `apply` is called by one thread.
+Fsync policy: a batch with a durable operation is committed with synchronous=FULL, any other with
+NORMAL, which stays consistent but may lose the last batches when the machine loses power. An I/O
+error is final, one of fsync above all: what the kernel then has in memory is not what the disk has.
+A full disk is not final.
 """
 
 import ctypes
@@ -13,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +48,7 @@ MAX_LEASES = 1024
 """As many nodes as a mesh knows."""
 
 CHUNK = 16
-"""Rows of one statement: each statement gives up the interpreter once, which costs more than a row."""
+"""Rows of one statement: each statement gives up the interpreter, which costs more than a row."""
 
 _FINAL = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -59,8 +61,11 @@ def _many(head: str, columns: int, tail: str = "") -> tuple[str, str]:
 
 _META = "epoch, mode, owner, owner_boot, version, move, floor, schema, updated, alarms"
 _FIND = f"SELECT id, state, {_META} FROM sessions WHERE function = ? AND session = ?"
+# One row for all of them: each row of an answer gives up the interpreter, and a busy loop takes up
+# to 5 ms to hand it back; 128 rows would be most of a second.
 _RESULTS = (
-    "SELECT slot, seq, call_id, code, body, version FROM results WHERE session = ? ORDER BY seq"
+    "SELECT group_concat(slot || ',' || seq || ',' || hex(call_id) || ',' || code || ',' || version"
+    " || ',' || coalesce('=' || hex(body), ''), ';') FROM results WHERE session = ?"
 )
 _PAGE = (
     f"SELECT function, session, {_META} FROM sessions WHERE (function, session) > (?, ?) "
@@ -84,6 +89,12 @@ def _record(fields: Sequence[Any]) -> Record:
     return Record(
         epoch, mode, owner, boot, version, move, None, bool(floor), schema, updated, alarms
     )
+
+
+def _slot(text: str) -> Slot:
+    slot, seq, call_id, code, version, body = text.split(",")
+    kept = bytes.fromhex(body[1:]) if body else None
+    return Slot(int(slot), int(seq), Entry(bytes.fromhex(call_id), int(code), kept, int(version)))
 
 
 def _durable(op: Op) -> bool:
@@ -178,8 +189,8 @@ class Database:
 
     def _give_up(self, reason: str) -> None:
         self.problem = f"the store's disk failed: {reason}"
-        # Closing would move the log into the database and fsync again, over pages the kernel may have
-        # dropped: the connection has to outlive the interpreter. The next start reads the log's checksums.
+        # Closing would move the log into the database and fsync again, over pages the kernel may
+        # have dropped: the connection must outlive the interpreter. The next start checks the log.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
 
     # ---- operations
@@ -247,8 +258,8 @@ class Database:
         found = self._connection.execute(_FIND, key).fetchone()
         if found is None:
             return Row(key)
-        results = self._connection.execute(_RESULTS, (found[0],))
-        slots = tuple(Slot(f[0], f[1], Entry(*f[2:])) for f in results)
+        (results,) = self._connection.execute(_RESULTS, (found[0],)).fetchone()
+        slots = sorted(map(_slot, results.split(";")), key=attrgetter("seq")) if results else []
         return Row(key, found[0], _record(found[2:]), found[1], slots)
 
     def _evict(self) -> None:

@@ -1,10 +1,11 @@
 """One session as the writer has it in memory: whether a write applies, and what it changes.
 
-Decides every compare-and-set of the embedded store (DESIGN §5), alone and without a database: the writer
-is the only one who touches the file, so what it read once stays true. Asking SQL for each decision
-was the alternative; it costs four statements a write instead of a sixteenth of three.
+Decides every compare-and-set of the embedded store (DESIGN §5), without a database: the writer is
+the only one who touches the file, so what it read once stays true. Asking SQL for each decision was
+the alternative; it costs five statements a write instead of an eighth of one.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from edged.core.records import Entry, Forget, Load, Loaded, Record, SessionKey, Write, Written
@@ -22,7 +23,7 @@ class Slot(NamedTuple):
 
 
 def expected(op: Write | Forget, record: Record | None) -> bool:
-    """Whether the record has the epoch and version the operation expects; an absent one has (0, 0)."""
+    """Whether the record has the epoch and version `op` expects; an absent one has (0, 0)."""
     have = (record.epoch, record.version) if record is not None else (0, 0)
     return have == (op.expect_epoch, op.expect_version)
 
@@ -38,9 +39,20 @@ def repeated(op: Write, record: Record | None) -> bool:
 
 
 class Row:
-    """A session: its record without the state, the state, the window, and what is not yet in the file."""
+    """A session: record (without state), state, window, and what of it is not yet in the file."""
 
-    __slots__ = ("_bodies", "_free", "_seq", "_slots", "changed", "dirty", "id", "key", "record", "state")
+    __slots__ = (
+        "_bodies",
+        "_free",
+        "_seq",
+        "_slots",
+        "changed",
+        "dirty",
+        "id",
+        "key",
+        "record",
+        "state",
+    )
 
     def __init__(
         self,
@@ -48,7 +60,7 @@ class Row:
         id_: int = 0,
         record: Record | None = None,
         state: bytes | None = None,
-        slots: tuple[Slot, ...] = (),
+        slots: Sequence[Slot] = (),
     ) -> None:
         self.key = key
         self.id = id_

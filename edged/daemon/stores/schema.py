@@ -1,7 +1,7 @@
 """The embedded store's file: its tables, how it is made, and why it may be refused.
 
-Decides whether a file may be used. Refuses to know sessions' rules and threads. A file that is not whole is
-refused, never replaced by an empty one: an epoch that starts again at 0 would have two owners.
+Decides whether a file may be used. Refuses to know sessions' rules and threads. A file that is not
+whole is refused, never replaced by an empty one: epochs that start again at 0 have two owners.
 """
 
 import fcntl
@@ -34,7 +34,7 @@ CREATE TABLE sessions (
 );
 CREATE TABLE results (
     session INTEGER NOT NULL,       -- sessions.id
-    slot INTEGER NOT NULL,          -- a place in the session's window, used again when its result is dropped
+    slot INTEGER NOT NULL,          -- a place in the window, used again when its result is dropped
     seq INTEGER NOT NULL,           -- rises with age; the order of the window
     call_id BLOB NOT NULL,
     code INTEGER NOT NULL,
@@ -124,7 +124,9 @@ def _sync(path: Path) -> None:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, isolation_level=None, timeout=1.0)
+    connection = sqlite3.connect(
+        f"file:{path}?mode=rw", uri=True, isolation_level=None, timeout=1.0
+    )
     try:
         _settle(connection, path)
     except BaseException:

@@ -1,0 +1,23 @@
+# `make test` and `make demo` do all their set-up themselves.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: help test lint clean
+help:
+	@echo "make test   everything that CI checks"
+	@echo "make lint   ruff, mypy"
+
+$(BIN)/.stamp: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+lint: $(BIN)/.stamp
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+clean:
+	rm -rf .venv build dist

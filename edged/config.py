@@ -1,0 +1,160 @@
+"""`edged.toml` (DESIGN §9): the settings of one node, checked whole before anything starts."""
+
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edged.core import schema as s
+from edged.core.schema import Field, Mistakes
+from edged_protocol.ids import valid_name
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})\Z")
+_LOOPBACK = re.compile(r"(127\.[\d.]+|localhost|\[::1\]):\d+\Z")
+
+
+def _address(value: Any) -> str:
+    match = _ADDRESS.match(value) if type(value) is str else None
+    if match is None or int(match[2]) > 65_535:
+        raise ValueError(f"host:port was expected, not {value!r}")
+    return str(value)
+
+
+def _optional_address(value: Any) -> str:
+    return "" if value == "" else _address(value)
+
+
+def _name(value: Any) -> str:
+    if not valid_name(value):
+        raise ValueError(f"1 to 63 of a-z, 0-9 and - were expected, not {value!r}")
+    return str(value)
+
+
+def _url(value: Any) -> str:
+    url = s.text(value)
+    if url.startswith("sqlite:"):
+        return url
+    if url.startswith("mesh:") and valid_name(url.removeprefix("mesh:")):
+        return url
+    if url.startswith("redis"):
+        raise ValueError("the redis store is not available in this version")
+    raise ValueError(f"sqlite:, sqlite:PATH or mesh:NODE was expected, not {value!r}")
+
+
+def _host_name() -> str:
+    name = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:63]
+    return name or "node"
+
+
+SCHEMA: s.Schema = {
+    "node": {
+        "name": Field(_name, _host_name()),
+        "data_dir": Field(s.text, "/var/lib/edged"),
+        "labels": Field(s.many(s.text), ()),
+    },
+    "listen": {
+        "address": Field(_address, "127.0.0.1:7400"),
+        "advertise": Field(_optional_address, ""),
+        "admin": Field(s.text, "/run/edged/admin.sock"),
+        "http": Field(_optional_address, ""),
+    },
+    "mesh": {
+        "name": Field(_name, "edged"),
+        "discovery": Field(s.many(s.choice("mdns", "static")), ("mdns",)),
+        "seeds": Field(s.many(_address), ()),
+    },
+    "store": {"url": Field(_url, "sqlite:")},
+    "capacity": {"containers": Field(s.whole(0, 4096), 8), "memory": Field(s.size, 1 << 30)},
+    "security": {"insecure": Field(s.boolean, False)},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSection:
+    """[node]"""
+
+    name: str
+    data_dir: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSection:
+    """[listen]"""
+
+    address: str
+    advertise: str
+    admin: str
+    http: str
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSection:
+    """[mesh]"""
+
+    name: str
+    discovery: tuple[str, ...]
+    seeds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSection:
+    """[store]"""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class CapacitySection:
+    """[capacity]"""
+
+    containers: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecuritySection:
+    """[security]"""
+
+    insecure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of it."""
+
+    node: NodeSection
+    listen: ListenSection
+    mesh: MeshSection
+    store: StoreSection
+    capacity: CapacitySection
+    security: SecuritySection
+
+
+def parse_config(source: str, name: str = "") -> Config:
+    """The settings in `source`. Raises Mistakes with every line that is wrong."""
+    values = s.read(source, SCHEMA, name)
+    config = Config(
+        node=NodeSection(**values["node"]),
+        listen=ListenSection(**values["listen"]),
+        mesh=MeshSection(**values["mesh"]),
+        store=StoreSection(**values["store"]),
+        capacity=CapacitySection(**values["capacity"]),
+        security=SecuritySection(**values["security"]),
+    )
+    where = s.locate(source)
+    if not config.security.insecure and not _LOOPBACK.match(config.listen.address):
+        line = where.get(("listen", "address"), 1)
+        reason = "TLS is not available in this version: beyond loopback it needs [security] insecure = true"
+        raise Mistakes([(line, f"listen.address: {reason}")], name)
+    return config
+
+
+def load_config(path: Path) -> Config:
+    """The settings in a file. Raises Mistakes, OSError."""
+    try:
+        source = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Mistakes([(1, f"not UTF-8: {error}")], str(path)) from None
+    return parse_config(source, str(path))

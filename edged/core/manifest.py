@@ -1,0 +1,178 @@
+"""`function.toml` (DESIGN §8): what a function says of itself. Two lines suffice.
+
+Decides nothing beyond whether the manifest is right.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from edged_protocol.ids import valid_name
+
+from . import schema as s
+from .schema import REQUIRED, Field, Mistakes
+
+__all__ = ["Manifest", "Mistakes", "parse_manifest"]
+
+
+def _name(value: Any) -> str:
+    if not valid_name(value):
+        raise ValueError(f"1 to 63 of a-z, 0-9 and - were expected, not {value!r}")
+    return str(value)
+
+
+SCHEMA: s.Schema = {
+    "function": {
+        "name": Field(_name, REQUIRED),
+        "entry": Field(s.text, REQUIRED),
+        "version": Field(s.text, "0.0.0"),
+        "runtime": Field(s.choice("python", "exec"), "python"),
+    },
+    "state": {
+        "store": Field(s.choice("default"), "default"),
+        "schema": Field(s.whole(1, 1_000_000), 1),
+        "max_bytes": Field(s.size, 1 << 20),
+    },
+    "modes": {
+        "allow": Field(s.many(s.choice("remote", "local")), ("remote", "local")),
+        "start": Field(s.choice("remote", "local"), "remote"),
+        "min_dwell": Field(s.seconds, 5.0),
+        "sessions_per_container": Field(s.whole(1, 1), 1),
+    },
+    "durability": {
+        "local": Field(s.choice("none", "checkpoint", "sync"), "checkpoint"),
+        "calls": Field(s.whole(1, 1_000_000), 50),
+        "seconds": Field(s.real(0.01, 86_400), 1.0),
+        "on_partition": Field(s.choice("fence", "hold", "keep"), "fence"),
+    },
+    "calls": {
+        "deadline": Field(s.seconds, 2.0),
+        "hard_limit": Field(s.seconds, 30.0),
+        "queue": Field(s.whole(1, 65_536), 256),
+        "dedup": Field(s.whole(1, 1024), 128),
+    },
+    "pool": {
+        "min": Field(s.whole(0, 1024), 0),
+        "max": Field(s.whole(0, 1024), 4),
+        "idle": Field(s.seconds, 120.0),
+    },
+    "placement": {"require": Field(s.many(s.text), ())},
+    "limits": {"memory": Field(s.size, 128 << 20), "cpu": Field(s.real(0.01, 1024), 1.0)},
+    "balance": {
+        "policy": Field(
+            s.choice("power-of-d", "least-impedance", "random-proportional", "round-robin"),
+            "power-of-d",
+        )
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """[state]"""
+
+    store: str
+    schema: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """[modes]"""
+
+    allow: tuple[str, ...]
+    start: str
+    min_dwell: float
+    sessions_per_container: int
+
+
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """[durability]"""
+
+    local: str
+    calls: int
+    seconds: float
+    on_partition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """[calls]"""
+
+    deadline: float
+    hard_limit: float
+    queue: int
+    dedup: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """[pool]"""
+
+    min: int
+    max: int
+    idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """[placement]"""
+
+    require: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """[limits]"""
+
+    memory: int
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """[balance]"""
+
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A whole `function.toml`."""
+
+    name: str
+    entry: str
+    version: str
+    runtime: str
+    state: State
+    modes: Modes
+    durability: Durability
+    calls: Calls
+    pool: Pool
+    placement: Placement
+    limits: Limits
+    balance: Balance
+
+
+_PYTHON_ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+
+
+def parse_manifest(source: str) -> Manifest:
+    """The manifest, or Mistakes with every line that is wrong."""
+    values = s.read(source, SCHEMA, "function.toml")
+    function = values["function"]
+    if function["runtime"] == "python" and not _PYTHON_ENTRY.match(function["entry"]):
+        line = s.locate(source).get(("function", "entry"), 1)
+        raise Mistakes([(line, "function.entry: module:object was expected")], "function.toml")
+    return Manifest(
+        **function,
+        state=State(**values["state"]),
+        modes=Modes(**values["modes"]),
+        durability=Durability(**values["durability"]),
+        calls=Calls(**values["calls"]),
+        pool=Pool(**values["pool"]),
+        placement=Placement(**values["placement"]),
+        limits=Limits(**values["limits"]),
+        balance=Balance(**values["balance"]),
+    )

@@ -1,0 +1,47 @@
+"""The configuration and the manifest: every mistake at once, with its line."""
+
+import pytest
+
+from edged.config import parse_config
+from edged.core.manifest import parse_manifest
+from edged.core.schema import Mistakes
+
+
+def test_five_mistakes_are_five_lines() -> None:
+    """Nothing is hidden behind the first mistake, and each names its line."""
+    source = "\n".join(
+        [
+            "[node]",
+            'nam = "a"',
+            "[listen]",
+            'address = "here"',
+            "[store]",
+            'url = "mysql:"',
+            "[capacity]",
+            "containers = -1",
+            "[securty]",
+            "insecure = true",
+        ]
+    )
+    with pytest.raises(Mistakes) as caught:
+        parse_config(source, "e.toml")
+    assert [line for line, _ in caught.value.rows] == [2, 4, 6, 8, 9]
+    assert "did you mean name?" in caught.value.lines[0]
+    assert caught.value.lines[1].startswith("e.toml:4: ")
+
+
+def test_an_open_port_needs_the_word_insecure() -> None:
+    """Beyond loopback nothing is served in the clear unless the file says so."""
+    with pytest.raises(Mistakes, match="insecure"):
+        parse_config('[listen]\naddress = "0.0.0.0:7400"\n')
+    loud = parse_config('[listen]\naddress = "0.0.0.0:7400"\n[security]\ninsecure = true\n')
+    assert loud.security.insecure
+
+
+def test_two_lines_make_a_function() -> None:
+    """The manifest needs a name and an entry, everything else has a default."""
+    manifest = parse_manifest('[function]\nname = "counter"\nentry = "counter:fn"\n')
+    assert manifest.calls.deadline == 2.0
+    assert manifest.state.max_bytes == 1 << 20
+    with pytest.raises(Mistakes, match="did you mean calls"):
+        parse_manifest('[function]\nname = "c"\nentry = "c:fn"\n[cals]\nqueue = 1\n')
