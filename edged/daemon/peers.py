@@ -183,7 +183,7 @@ class Peers:
         self.sync_soon()
         with trio.move_on_after(5):
             wanted = sorted(self._node.catalogue.deployed())
-            while not self._all_serve(wanted):
+            while not self._all_serve(wanted):  # noqa: ASYNC110 - a rare verb, five seconds at most
                 await trio.sleep(0.01)
 
     def _all_serve(self, wanted: list[str]) -> bool:

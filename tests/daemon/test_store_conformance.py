@@ -41,8 +41,6 @@ from edged.daemon.stores.mesh import Answer, MeshStore, serve
 from edged.daemon.stores.sqlite import SqliteStore
 from edged.daemon.timers import Timers
 
-pytestmark = pytest.mark.trio
-
 
 @asynccontextmanager
 async def sqlite(path: Path) -> AsyncIterator[Store]:

@@ -1,0 +1,157 @@
+"""Three real daemons on loopback: calls in both modes, moves under load, containers killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edged_protocol.errors import CallError, UnknownOutcome
+from support.wire_client import WireClient
+
+FUNCTIONS = Path(__file__).parents[2] / "configs" / "functions"
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
+    """`edged dev --nodes 3` with counter and echo deployed."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "edged.cli", "dev", "--nodes", "3", "--containers", "24"),
+            *("--data-dir", str(tmp_path_factory.mktemp("mesh"))),
+        ],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        nodes: list[dict[str, Any]] = json.loads(process.stdout.readline())["nodes"]
+        operator = WireClient(nodes[0]["address"], "operator")
+        for name in ("counter", "echo"):
+            assert operator.deploy(FUNCTIONS / name)["nodes"] == ["dev-1", "dev-2", "dev-3"]
+        operator.close()
+        yield nodes
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        process.stdout.close()
+
+
+def test_a_stateless_call_is_answered_by_every_node(mesh: list[dict[str, Any]]) -> None:
+    """Any node answers, whichever one the function was deployed on."""
+    for node in mesh:
+        client = WireClient(node["address"])
+        value, meta = client.once("echo", None, "", {"x": [1, b"y"]})
+        assert value == {"x": [1, b"y"]}
+        assert meta["node"] == node["name"]
+        client.close()
+
+
+def test_errors_say_whose_fault_it_is(mesh: list[dict[str, Any]]) -> None:
+    """Unknown functions and methods, and the wrong role, are refused by code."""
+    client = WireClient(mesh[0]["address"])
+    for code, args in ((204, ("nothing", None, "")), (206, ("counter", "s", "nothing"))):
+        with pytest.raises(CallError) as caught:
+            client.once(*args)
+        assert caught.value.code == code
+    with pytest.raises(CallError) as caught:
+        client.request("node.status", {})
+    assert caught.value.code == 203
+    client.close()
+
+
+def test_a_retry_gets_the_remembered_answer(mesh: list[dict[str, Any]]) -> None:
+    """The same call id counts once, also at another node and in the other mode."""
+    first, second = (WireClient(node["address"]) for node in mesh[:2])
+    operator = WireClient(mesh[2]["address"], "operator")
+    call_id = os.urandom(16)
+    assert first.once("counter", "retry", "incr", call_id=call_id)[0] == 1
+    assert second.once("counter", "retry", "incr", call_id=call_id, attempt=1)[0] == 1
+    moved = operator.request("session.localize", {"function": "counter", "session": "retry"})
+    assert moved["node"] == "dev-3"
+    value, meta = first.once("counter", "retry", "incr", call_id=call_id, attempt=2)
+    assert (value, meta["remembered"]) == (1, True)
+    assert first.once("counter", "retry", "incr")[0] == 2
+    for client in (first, second, operator):
+        client.close()
+
+
+def test_every_increment_counts_once_while_sessions_move(mesh: list[dict[str, Any]]) -> None:
+    """16 sessions, 200 increments each, 8 connections, up to 100 moves: values 1 to 200, each seen once."""
+    sessions, each, lines = 16, 200, 8
+    seen: dict[str, list[int]] = {f"s{n}": [] for n in range(sessions)}
+    failures: list[BaseException] = []
+
+    def drive(line: int) -> None:
+        try:
+            client = WireClient(mesh[line % 3]["address"])
+            mine = [name for n, name in enumerate(seen) if n % lines == line]
+            for _ in range(each):
+                for name in mine:
+                    seen[name].append(client.call("counter", name, "incr"))
+            client.close()
+        except BaseException as error:  # noqa: BLE001 - told to the test below
+            failures.append(error)
+
+    threads = [threading.Thread(target=drive, args=(line,)) for line in range(lines)]
+    for thread in threads:
+        thread.start()
+    ended = move_about(mesh, list(seen), 100)
+    for thread in threads:
+        thread.join(120)
+    assert failures == []
+    assert ended >= 20, "hardly any move succeeded: the test shows nothing"
+    assert {name: sorted(values) for name, values in seen.items()} == {
+        name: list(range(1, each + 1)) for name in seen
+    }
+
+
+def move_about(mesh: list[dict[str, Any]], sessions: list[str], count: int) -> int:
+    """`count` moves that succeed or are refused for a good reason; how many succeeded."""
+    chance, ended = random.Random(7), 0
+    operators = [WireClient(node["address"], "operator") for node in mesh]
+    for _ in range(count):
+        key = {"function": "counter", "session": chance.choice(sessions)}
+        verb = chance.choice(["localize", "localize", "externalize", "migrate"])
+        to = chance.choice(mesh)["name"]
+        params = key if verb == "externalize" else {**key, "to": to}
+        try:
+            chance.choice(operators).request(f"session.{verb}", params)
+            ended += 1
+        except CallError as error:
+            assert error.code in (103, 104, 105, 107, 201), error
+    for operator in operators:
+        operator.close()
+    return ended
+
+
+def test_a_killed_container_costs_nothing_but_its_call(mesh: list[dict[str, Any]]) -> None:
+    """After SIGKILL of every container of a node it answers as before."""
+    client = WireClient(mesh[0]["address"])
+    client.once("echo", None, "", 1)
+    for pid in containers_of(mesh[0]["pid"]):
+        os.kill(pid, signal.SIGKILL)
+    for n in range(5):
+        try:
+            assert client.once("echo", None, "", n)[0] == n
+        except UnknownOutcome as error:
+            assert error.code == 402
+    assert client.once("echo", None, "", "still")[0] == "still"
+    client.close()
+
+
+def containers_of(pid: int) -> list[int]:
+    """The grandchildren of a daemon: what its zygotes forked."""
+    return [grandchild for child in children(pid) for grandchild in children(child)]
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of a process."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]

@@ -1,0 +1,93 @@
+"""A blocking client of one connection, made of the protocol package's parts only."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from edged_protocol import messages as m
+from edged_protocol.bundle import bundle_hash, pack_directory
+from edged_protocol.codec import encode, pack, unpack
+from edged_protocol.connection import Connection
+from edged_protocol.errors import NotRunRetry, UnknownOutcome, call_error
+
+
+class WireClient:
+    """`call` and `request`, one at a time, with retries under the same call id."""
+
+    def __init__(self, address: str, role: str = "device") -> None:
+        host, port = address.rsplit(":", 1)
+        self._sock = socket.create_connection((host, int(port)), timeout=20)
+        self._connection = Connection.dialer({"role": role, "name": "test"})
+        self._inbox: list[m.Message] = []
+        self._id = 0
+        self._sock.sendall(self._connection.outgoing())
+        while not self._connection.established:
+            self._inbox += self._connection.receive(self._recv())
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _recv(self) -> bytes:
+        data = self._sock.recv(65536)
+        if not data:
+            raise ConnectionError("closed by the node")
+        return data
+
+    def _answer(self, id_: int) -> m.Result | m.Error | m.Reply:
+        while True:
+            while self._inbox:
+                message = self._inbox.pop(0)
+                if isinstance(message, m.Result | m.Error | m.Reply) and message.id == id_:
+                    return message
+            self._inbox += self._connection.receive(self._recv())
+
+    def once(
+        self,
+        function: str,
+        session: str | None,
+        method: str,
+        *args: Any,
+        call_id: bytes | None = None,
+        attempt: int = 0,
+        timeout_ms: int = 5000,
+    ) -> tuple[Any, dict[str, Any]]:
+        """One attempt; the value and the meta. Raises CallError."""
+        self._id += 1
+        meta = {"attempt": attempt} if attempt else None
+        body = pack(list(args))
+        self._sock.sendall(
+            encode(m.Invoke(self._id, function, session, method, call_id, timeout_ms, body, meta))
+        )
+        answer = self._answer(self._id)
+        if isinstance(answer, m.Error):
+            raise call_error(answer.code, answer.message, answer.meta)
+        assert isinstance(answer, m.Result)
+        return unpack(answer.body), answer.meta or {}
+
+    def call(self, function: str, session: str | None, method: str, *args: Any) -> Any:
+        """Repeat under one call id until it is answered."""
+        call_id = os.urandom(16)
+        for attempt in range(200):
+            try:
+                return self.once(function, session, method, *args, call_id=call_id, attempt=attempt)[0]
+            except (NotRunRetry, UnknownOutcome) as error:
+                last = error
+        raise last
+
+    def request(self, verb: str, params: dict[str, Any], blob: bytes | None = None) -> Any:
+        """A control verb. Raises CallError."""
+        self._id += 1
+        self._sock.sendall(encode(m.Request(self._id, verb, params, blob)))
+        answer = self._answer(self._id)
+        if isinstance(answer, m.Error):
+            raise call_error(answer.code, answer.message, answer.meta)
+        assert isinstance(answer, m.Reply)
+        return answer.result
+
+    def deploy(self, directory: Path) -> Any:
+        """Upload and deploy a function."""
+        data = pack_directory(directory)
+        hash_ = bundle_hash(data)
+        self.request("function.upload", {"hash": hash_, "offset": 0, "total": len(data)}, data)
+        return self.request("function.deploy", {"hash": hash_})
