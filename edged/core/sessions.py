@@ -821,7 +821,7 @@ class Seat:
         self._queue.clear()
         self._forget()
         self._go(S.FREE)
-        return [*effects, *(Forward(call, owner) for call in calls)]
+        return [*effects, *(Forward(call, owner) for call in calls), *self._next(now)]
 
     def _refuse_all(self, code: int, message: str, now: float) -> list[Effect]:
         effects = self._end_move(code, message)
@@ -833,7 +833,8 @@ class Seat:
         self._queue.clear()
         self._forget()
         self._go(S.FREE)
-        return [*effects, *(Answer(call, code, b"", message, None) for call in calls)]
+        answers = [Answer(call, code, b"", message, None) for call in calls]
+        return [*effects, *answers, *self._next(now)]
 
     def _end_move(self, code: int, message: str) -> list[Effect]:
         asker, self._asker = self._asker, None

@@ -28,6 +28,7 @@ class World:
         self.pending: list[tuple[Any, ...]] = []
         self.answers: dict[bytes, list[fx.Answer]] = {}
         self.done: list[tuple[int, str]] = []
+        self.wanted = 0
         self.serial = 0
         self.lanes: dict[int, list[tuple[Any, ...]]] = {}
 
@@ -40,6 +41,7 @@ class World:
 
     def want(self, node: str, move: str, target: str = "") -> None:
         """An operator's move."""
+        self.wanted += 1
         boot = f"{target}/boot-{target}" if target else ""
         asker = lambda code, message, _: self.done.append((code, message))  # noqa: E731
         move_id = self.random.randbytes(16)
@@ -186,6 +188,7 @@ def test_every_call_counts_once_whatever_moves(seed: int, durability: str) -> No
     assert values(world) == list(range(1, len(ids) + 1))
     for answers in world.answers.values():
         assert len({a.body for a in answers if a.code == 0}) == 1, "a retry got another answer"
+    assert len(world.done) == world.wanted, "a move was never answered"
     assert not (world.seats["a"].local and world.seats["b"].local), "two owners"
 
 
