@@ -4,6 +4,7 @@ Starts, kills and reaps; refuses to know calls and sessions. A container is kill
 number that may belong to somebody else by then.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -57,10 +58,8 @@ class Container:
         """SIGKILL, at once; harmless when it is dead already."""
         if self._pidfd < 0:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         os.close(self._pidfd)
         self._pidfd = -1
 

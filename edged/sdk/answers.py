@@ -7,6 +7,7 @@ import traceback
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
+
 from edged_protocol.errors import Code
 
 from .function import Method

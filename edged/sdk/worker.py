@@ -18,6 +18,7 @@ from collections.abc import Coroutine
 from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
+
 from edged_protocol.errors import Code
 from edged_protocol.limits import MAX_BODY, PROTO
 

@@ -125,7 +125,8 @@ class Zygote:
                 os.read(wake, 4096)
                 self._reap()
             if self._control.fileno() in ready and not self._obey():
-                return self._kill_all()
+                self._kill_all()
+                return
 
     def _obey(self) -> bool:
         """One request; False when the daemon is gone."""

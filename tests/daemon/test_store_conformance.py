@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 import trio
-from edged_protocol.codec import decode, encode
-from edged_protocol.messages import Error, Reply, Request
 
 from edged.core.records import (
     MAX_INTEGER,
@@ -40,6 +38,8 @@ from edged.daemon.stores import Store, ask
 from edged.daemon.stores.mesh import Answer, MeshStore, serve
 from edged.daemon.stores.sqlite import SqliteStore
 from edged.daemon.timers import Timers
+from edged_protocol.codec import decode, encode
+from edged_protocol.messages import Error, Reply, Request
 
 
 @asynccontextmanager

@@ -4,13 +4,13 @@ import struct
 from typing import Any
 
 import pytest
-from edged_protocol import codec
-from edged_protocol.messages import Reply, Request
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.core import records as r
 from edged.daemon.stores import wire
+from edged_protocol import codec
+from edged_protocol.messages import Reply, Request
 
 names = st.text("abcz-09", min_size=1, max_size=63)
 texts = st.text(max_size=40)

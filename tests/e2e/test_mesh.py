@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edged_protocol.errors import CallError, UnknownOutcome
 from support.wire_client import WireClient
+
+from edged_protocol.errors import CallError, UnknownOutcome
 
 FUNCTIONS = Path(__file__).parents[2] / "configs" / "functions"
 

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, Protocol
 
 import trio
-from edged_protocol.errors import Code, outcome_of
-from edged_protocol.messages import Error, Reply
 
 from edged.core.records import Op, Outcome, StoreFailed
+from edged_protocol.errors import Code, outcome_of
+from edged_protocol.messages import Error, Reply
 
 from .interface import (
     MAX_WAITING,

@@ -8,10 +8,6 @@ encoding for small and large alike, so that no size takes a path the tests do no
 from collections.abc import Callable
 from typing import Any, cast
 
-from edged_protocol.codec import pack, unpack
-from edged_protocol.errors import RemoteProtocolError
-from edged_protocol.limits import CALL_ID_BYTES, MAX_NAME, MAX_SESSION_KEY
-
 from edged.core.records import (
     MAX_ASK,
     MAX_INTEGER,
@@ -35,6 +31,9 @@ from edged.core.records import (
     Write,
     Written,
 )
+from edged_protocol.codec import pack, unpack
+from edged_protocol.errors import RemoteProtocolError
+from edged_protocol.limits import CALL_ID_BYTES, MAX_NAME, MAX_SESSION_KEY
 
 
 class BadRecord(ValueError):
