@@ -1,5 +1,5 @@
 # `make test` and `make demo` do all their set-up themselves.
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p && break; done)
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys; assert sys.version_info >= (3, 11)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
 .PHONY: help test lint clean
