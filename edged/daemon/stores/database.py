@@ -65,7 +65,7 @@ _FIND = f"SELECT id, state, {_META} FROM sessions WHERE function = ? AND session
 # to 5 ms to hand it back; 128 rows would be most of a second.
 _RESULTS = (
     "SELECT group_concat(slot || ',' || seq || ',' || hex(call_id) || ',' || code || ',' || version"
-    " || ',' || coalesce('=' || hex(body), ''), ';') FROM results WHERE session = ?"
+    " || ',' || iif(body IS NULL, '', '=' || hex(body)), ';') FROM results WHERE session = ?"
 )
 _PAGE = (
     f"SELECT function, session, {_META} FROM sessions WHERE (function, session) > (?, ?) "
