@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 from collections import deque
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -371,7 +372,12 @@ class Node:
 
     def _log_line(self, function: str, container: str, line: bytes) -> None:
         self.log_serial += 1
-        item = {"node": self.name, "container": container, "line": line.decode(errors="replace")}
+        item = {
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "node": self.name,
+            "container": container,
+            "line": line.decode(errors="replace"),
+        }
         kept = self.logs.setdefault(function, deque(maxlen=MAX_LOG_LINES))
         kept.append((self.log_serial, item))
         self.log_changed.set()
@@ -484,7 +490,7 @@ class Node:
             "mesh": self.config.mesh.name,
             "boot": self.boot,
             "uptime_s": round(trio.current_time() - self._started, 1),
-            "insecure": True,
+            "insecure": self.config.security.insecure,
             "containers": {"used": self.workers.used, "total": self.workers.total},
             "sessions": {"local": sum(seat.local for seat in seats), "active": len(seats)},
             "functions": len(self.workers.functions),

@@ -21,7 +21,9 @@ def pack_directory(directory: Path) -> bytes:
     rows = []
     for path in sorted(directory.rglob("*")):
         relative = path.relative_to(directory)
-        if _SKIPPED.intersection(relative.parts) or path.suffix == ".pyc" or path.is_dir():
+        if _SKIPPED.intersection(relative.parts) or path.suffix == ".pyc":
+            continue
+        if path.is_dir() and not path.is_symlink():
             continue
         if path.is_symlink() or not path.is_file():
             raise ValueError(f"{relative}: only regular files can be deployed")
@@ -43,7 +45,7 @@ def bundle_files(data: bytes) -> list[tuple[str, bool, bytes]]:
         raise ValueError(f"a bundle has at most {MAX_BYTES} bytes")
     try:
         version, rows = msgpack.unpackb(data, max_ext_len=0, max_array_len=MAX_FILES)
-        files = [(str(path), bool(flag), bytes(content)) for path, flag, content in rows]
+        files = [_file(*row) for row in rows]
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise ValueError(f"not a bundle: {error}") from error
     if version != 1:
@@ -56,6 +58,13 @@ def bundle_files(data: bytes) -> list[tuple[str, bool, bytes]]:
             raise ValueError(f"a bundle cannot hold {path!r}")
         seen.add(path)
     return files
+
+
+def _file(path: object, executable: object, content: object) -> tuple[str, bool, bytes]:
+    # Nothing is converted: bytes(n) of a number would be n zeros.
+    if type(path) is not str or type(executable) is not bool or type(content) is not bytes:
+        raise ValueError("a file is a path, a flag and its bytes")
+    return path, executable, content
 
 
 def unpack_bundle(data: bytes, dest: Path) -> None:

@@ -1,1 +1,1 @@
-""""""
+"""The operator's tool: a client of the control verbs anybody could send (DESIGN §9)."""

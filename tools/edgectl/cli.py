@@ -1,0 +1,217 @@
+"""The `edgectl` program (DESIGN §9): its commands are rows of two tables.
+
+Decides options, help and exit codes. Refuses to know the wire and how results look.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+from edged_protocol.errors import CallError
+from edged_protocol.limits import MAX_TIMEOUT_MS
+
+from . import arguments, commands
+from .addresses import targets
+from .client import CALL_SECONDS, Unreachable
+from .commands import Desk
+from .failures import UNREACHABLE, exit_code
+from .render import printable
+
+EXIT_CODES = (
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 rejected (not run), 5 unknown outcome, "
+    "6 unreachable."
+)
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+
+class Row(NamedTuple):
+    """One command: what it is called, does, says of itself and takes."""
+
+    name: str
+    function: Callable[..., None]
+    help: str
+    example: str
+    params: tuple[click.Parameter, ...] = ()
+
+
+def _argument(name: str, metavar: str, **more: Any) -> click.Argument:
+    return click.Argument([name], metavar=metavar, **more)
+
+
+_FUNCTION = _argument("function", "FN")
+_SESSION = _argument("target", "FN/SESSION")
+_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+_SECONDS = click.FloatRange(min=0, max=MAX_TIMEOUT_MS / 1000, min_open=True)
+_CALL = (
+    _argument("target", "FN[/SESSION]"),
+    _argument("method", "[METHOD]", default=""),
+    _argument("words", "[ARG]...", nargs=-1),
+    click.Option(
+        ["--prefer"], type=click.Choice(["local", "remote", "any"]), help="the mode after it"
+    ),
+    click.Option(["--id", "id_"], metavar="HEX", help="call id: repeats an earlier call safely"),
+    click.Option(
+        ["--timeout"],
+        type=_SECONDS,
+        metavar="S",
+        default=CALL_SECONDS,
+        show_default=True,
+        help="seconds",
+    ),
+)
+_TO = click.Option(["--to"], metavar="NODE", help="default: the node that is asked")
+_TO_REQUIRED = click.Option(["--to"], metavar="NODE", required=True, help="where it shall live")
+
+
+def _move(verb: str) -> Callable[..., None]:
+    def command(desk: Desk, target: str, to: str | None = None) -> None:
+        commands.session_move(desk, verb, target, to)
+
+    return command
+
+
+COMMANDS = (
+    Row("status", commands.status, "What the node is and does.", "edgectl status"),
+    Row("nodes", commands.nodes, "The mesh's nodes.", "edgectl -o json nodes"),
+    Row("functions", commands.functions, "What is deployed, and where.", "edgectl functions"),
+    Row(
+        "deploy",
+        commands.deploy,
+        "Deploy the function in directory DIR to the mesh.",
+        "edgectl deploy configs/functions/counter",
+        (_argument("directory", "DIR", type=_DIRECTORY),),
+    ),
+    Row("remove", commands.remove, "Serve FN no longer.", "edgectl remove counter", (_FUNCTION,)),
+    Row(
+        "call",
+        commands.call,
+        "Call a function. Each ARG is a JSON value, or a string where it is no JSON.",
+        "edgectl call counter/kitchen incr 2 --prefer local",
+        _CALL,
+    ),
+    Row(
+        "sessions",
+        commands.sessions,
+        "The sessions, of all functions or of FN.",
+        "edgectl sessions counter",
+        (_argument("function", "[FN]", required=False),),
+    ),
+    Row(
+        "logs",
+        commands.logs,
+        "What FN's containers printed; JSON lines with -o json.",
+        "edgectl logs counter -f",
+        (_FUNCTION, click.Option(["-f", "--follow"], is_flag=True, help="go on until interrupted")),
+    ),
+)
+SESSION_COMMANDS = (
+    Row(
+        "get",
+        commands.session_get,
+        "One session.",
+        "edgectl session get counter/kitchen",
+        (_SESSION,),
+    ),
+    Row(
+        "localize",
+        _move("session.localize"),
+        "Keep its state in one container's memory.",
+        "edgectl session localize counter/kitchen --to hall-3",
+        (_SESSION, _TO),
+    ),
+    Row(
+        "externalize",
+        _move("session.externalize"),
+        "Keep its state in the store.",
+        "edgectl session externalize counter/kitchen",
+        (_SESSION,),
+    ),
+    Row(
+        "migrate",
+        _move("session.migrate"),
+        "Move a local-state session to another node.",
+        "edgectl session migrate counter/kitchen --to hall-4",
+        (_SESSION, _TO_REQUIRED),
+    ),
+)
+
+
+class Command(click.Command):
+    """A command that takes negative numbers as arguments."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, arguments.shield_numbers(args))
+
+
+class Tool(click.Group):
+    """The group that turns failures into a message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CallError as error:
+            _fail(ctx, _explained(error), exit_code(error))
+        except Unreachable as error:
+            _fail(ctx, str(error), UNREACHABLE)
+
+
+def _fail(ctx: click.Context, text: str, code: int) -> NoReturn:
+    for line in text.splitlines():
+        click.echo(printable(line), err=True)
+    ctx.exit(code)
+
+
+def _explained(error: CallError) -> str:
+    trace = error.meta.get("traceback")
+    return f"{trace}\n{error}" if isinstance(trace, str) else str(error)
+
+
+def _command(row: Row) -> click.Command:
+    def callback(**options: Any) -> None:
+        row.function(click.get_current_context().find_object(Desk), **options)
+
+    return (Command if row.name == "call" else click.Command)(
+        row.name,
+        callback=callback,
+        params=list(row.params),
+        help=row.help,
+        epilog=f"Example: {row.example}",
+        context_settings=HELP_OPTIONS,
+    )
+
+
+@click.group(cls=Tool, context_settings=HELP_OPTIONS, epilog=EXIT_CODES)
+@click.version_option(package_name="edged")
+@click.option("--node", metavar="ADDR", help="host:port of a node; default: $EDGED_NODE")
+@click.option("--admin", metavar="SOCK", help="a node's admin socket; default: $EDGED_ADMIN")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@click.pass_context
+def main(ctx: click.Context, node: str | None, admin: str | None, output: str) -> None:
+    """Look after a mesh of edged nodes.
+
+    Example: edgectl --node 127.0.0.1:7400 nodes
+    """
+    try:
+        ctx.obj = Desk(tuple(targets(node, admin, os.environ)), output == "json")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@main.group("session", context_settings=HELP_OPTIONS)
+def session_group() -> None:
+    """Look at one session, change its mode, move it.
+
+    Example: edgectl session get counter/kitchen
+    """
+
+
+for _row in COMMANDS:
+    main.add_command(_command(_row))
+for _row in SESSION_COMMANDS:
+    session_group.add_command(_command(_row))
+
+if __name__ == "__main__":
+    main()
