@@ -9,7 +9,7 @@ from edged_protocol import messages as m
 from edged_protocol.bundle import bundle_hash, pack_directory
 from edged_protocol.codec import encode, pack, unpack
 from edged_protocol.connection import Connection
-from edged_protocol.errors import NotRunRetry, UnknownOutcome, call_error
+from edged_protocol.errors import CallError, Code, NotRunRetry, UnknownOutcome, call_error
 
 
 class WireClient:
@@ -66,13 +66,21 @@ class WireClient:
         return unpack(answer.body), answer.meta or {}
 
     def call(self, function: str, session: str | None, method: str, *args: Any) -> Any:
-        """Repeat under one call id until it is answered."""
-        call_id = os.urandom(16)
-        for attempt in range(200):
+        """Repeat under one call id until it is answered.
+
+        `attempt` counts the tries that may have run. After a 1xx it does not rise: that try certainly
+        did not run, and a node that has forgotten old calls would refuse a possible repetition (404).
+        """
+        call_id, attempt = os.urandom(16), 0
+        for _ in range(200):
             try:
                 return self.once(function, session, method, *args, call_id=call_id, attempt=attempt)[0]
-            except (NotRunRetry, UnknownOutcome) as error:
-                last = error
+            except NotRunRetry as error:
+                last: CallError = error
+            except UnknownOutcome as error:
+                if error.code == Code.OUTCOME_FORGOTTEN:
+                    raise
+                last, attempt = error, attempt + 1
         raise last
 
     def request(self, verb: str, params: dict[str, Any], blob: bytes | None = None) -> Any:

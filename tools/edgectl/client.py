@@ -166,22 +166,23 @@ class Operator:
             raise _lost(error, True) from error
 
     def call(self, call: Call) -> Outcome:
-        """Call, and repeat what certainly did not run while there is time. Raises CallError."""
+        """Call, and repeat what certainly did not run while there is time. Raises CallError.
+
+        `attempt` is not sent: it tells of tries that may have run, and after a 1xx there was none.
+        """
         until = time.monotonic() + call.seconds
-        attempt = 0
         while True:
             try:
-                return self._invoke(call, attempt, until)
+                return self._invoke(call, until)
             except NotRunRetry as refused:
                 pause = _pause(refused)
                 if time.monotonic() + pause >= until:
                     raise
                 time.sleep(pause)
-                attempt += 1
 
-    def _invoke(self, call: Call, attempt: int, until: float) -> Outcome:
+    def _invoke(self, call: Call, until: float) -> Outcome:
         self._id += 1
-        meta: dict[str, Any] = {"attempt": attempt} if attempt else {}
+        meta: dict[str, Any] = {}
         if call.prefer:
             meta["prefer"] = call.prefer
         left = max(until - time.monotonic(), 0.001)
