@@ -1,7 +1,10 @@
-"""Containers as processes: one zygote per function version, forks on request (DESIGN §8).
+"""Containers as processes: started, watched, killed and reaped (DESIGN §8, §10).
 
-Starts, kills and reaps; refuses to know calls and sessions. A container is killed by pidfd, never by a
-number that may belong to somebody else by then.
+Decides when a zygote is started again and what a container's end means for its descriptors. Refuses to
+know calls, pools and frames: nothing here reads or writes a container's socket.
+
+A container is only ever signalled through its pidfd, so never a stranger that got its number. It outlives
+its zygote: then it becomes a child of this process, which declared itself the reaper of orphans.
 """
 
 import contextlib
@@ -9,205 +12,161 @@ import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-import msgpack  # type: ignore[import-untyped]
 import trio
 
 from edged.core.manifest import Manifest
-from edged.sdk.zygote import receive, send
+from edged.sdk.launch import become_subreaper
+
+from .loglines import read_lines
+from .orphans import find_orphans, reap, reap_group
+from .zygotes import Exit, StartFailed, Zygote
+
+__all__ = ["Container", "Host", "Spec", "StartFailed"]
 
 log = logging.getLogger(__name__)
 
 START_SECONDS = 10.0
-"""For an import or a fork; a Pi imports numpy in about three."""
+"""From the request to the container. An import may take longer: then a later start finds it done."""
 
-MAX_LINE = 8192
-"""Bytes of one log line; the rest of a longer one becomes lines of its own."""
+IMPORT_SECONDS = 120.0
+"""An import that takes longer is taken to hang."""
 
-LogLine = Callable[[str, str, bytes], None]
+BACKOFF_SECONDS = (0.0, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
+"""Pause after the n-th failure in a row of one version: a death by accident costs no wait at all."""
+
+REMEMBERED_TROUBLES = 256
+"""Versions whose failures are remembered; the oldest is forgotten first."""
+
+TOLD_SECONDS = 1.0
+"""A container's exit status comes with the zygote's next packet, unless that is stuck."""
+
+LOG_SECONDS = 0.5
+"""After a container's end its pipe is read to its end, or so long if something else holds it open."""
+
+KILL_SECONDS = 2.0
+"""A killed process ends at once unless the kernel holds it."""
 
 
-class StartFailed(Exception):
-    """No container: why, with the tail of the function's traceback."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Spec:
-    """One installed function version: manifest, content hash, directory of its files."""
+    """One version of one function on this node's disk."""
 
     manifest: Manifest
     hash: str
     path: str
+    """The unpacked bundle."""
 
 
 class Container:
-    """One process; `sock` is the daemon's end of its socket."""
+    """One process. The socket belongs to whoever asked for the container, who also closes it."""
 
     def __init__(self, name: str, pid: int, pidfd: int, sock: socket.socket) -> None:
         self.name = name
         self.pid = pid
         self.sock = sock
+        self.dead = trio.Event()
+        self.returncode: int | None = None
         self._pidfd = pidfd
+        self._closed = trio.Event()
 
     def kill(self) -> None:
-        """SIGKILL, at once; harmless when it is dead already."""
-        if self._pidfd < 0:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        """SIGKILL, if it still lives."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def wait(self) -> int | None:
+        """Until it has ended and its last line is logged; its status, negative for a signal, if known."""
+        await self._closed.wait()
+        return self.returncode
+
+    def ended(self, returncode: int | None) -> None:
+        """It is gone."""
+        self.returncode = returncode
+        self.dead.set()
+
+    def close(self) -> None:
+        """Nothing is left of it."""
+        self.dead.set()
         os.close(self._pidfd)
         self._pidfd = -1
+        self._closed.set()
 
 
-class _Zygote:
-    """The daemon's side of one zygote's control socket."""
+@dataclass
+class _Trouble:
+    """Failures in a row of one version's zygote."""
 
-    def __init__(self, spec: Spec, control: socket.socket, process: subprocess.Popen[bytes]) -> None:
-        self.spec = spec
-        self.process = process
-        self._control = control
-        self._serial = 0
-        self._answers: dict[int, tuple[trio.Event, list[Any]]] = {}
-        self.ready = trio.Event()
-        self.failure = ""
-        self.dead = False
-
-    async def run(self) -> None:
-        """Read what the zygote tells until it is gone."""
-        try:
-            while await self._read():
-                pass
-        finally:
-            self.dead = True
-            self.failure = self.failure or "the zygote died"
-            self.ready.set()
-            for event, _ in self._answers.values():
-                event.set()
-            self._control.close()
-            self.process.kill()
-            self.process.wait()
-
-    async def _read(self) -> bool:
-        await trio.lowlevel.wait_readable(self._control)
-        data, fds = receive(self._control)
-        if not data:
-            return False
-        message = msgpack.unpackb(data)
-        if message[0] == "ready":
-            self.ready.set()
-        elif message[0] == "failed":
-            self.failure = message[1]
-        elif message[0] in ("forked", "refused") and message[1] in self._answers:
-            event, answer = self._answers[message[1]]
-            answer += [message, *fds]
-            event.set()
-            return True
-        for fd in fds:
-            os.close(fd)
-        return True
-
-    def tell(self, message: list[Any], fds: list[int]) -> None:
-        """One request. Raises StartFailed when the zygote is gone."""
-        try:
-            send(self._control, message, fds)
-        except OSError as error:
-            raise StartFailed(f"the zygote cannot be reached: {error}") from error
-
-    async def fork(self, name: str, sock: int, out: int) -> tuple[int, int]:
-        """Pid and pidfd of a new container. Raises StartFailed."""
-        self._serial += 1
-        serial, event = self._serial, trio.Event()
-        answer: list[Any] = []
-        self._answers[serial] = (event, answer)
-        try:
-            self.tell(["fork", serial, name], [sock, out])
-            with trio.move_on_after(START_SECONDS):
-                await event.wait()
-        finally:
-            del self._answers[serial]
-        if not answer:
-            raise StartFailed(self.failure if self.dead else "the zygote did not fork in time")
-        if answer[0][0] == "refused":
-            raise StartFailed(answer[0][2])
-        return answer[0][2], answer[1]
+    count: int
+    until: float
+    reason: str
 
 
 class Host:
-    """Zygotes by function hash; `run` owns their tasks."""
+    """Zygotes by bundle hash, and the containers they gave."""
 
-    def __init__(self, log_line: LogLine) -> None:
-        self._log_line = log_line
-        self._zygotes: dict[str, _Zygote] = {}
+    def __init__(self, log: Callable[[str, str, bytes], None]) -> None:
+        self._log = log
         self._nursery: trio.Nursery | None = None
+        self._zygotes: dict[str, Zygote] = {}
+        self._running: set[Zygote] = set()
+        self._troubles: dict[str, _Trouble] = {}
+        self._containers: set[Container] = set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; then every zygote ends, and with it its containers."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            await trio.sleep_forever()
-
-    async def warm(self, spec: Spec) -> None:
-        """A zygote that has imported the function. Raises StartFailed."""
-        await self._zygote(spec)
-
-    async def retire(self, hash_: str) -> None:
-        """No more containers of that version; its zygote ends with the last one."""
-        zygote = self._zygotes.pop(hash_, None)
-        if zygote is not None and not zygote.dead:
-            zygote.tell(["retire"], [])
+        """Own the processes; cancelled, it ends them all."""
+        become_subreaper()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
 
     async def start(self, spec: Spec, name: str) -> Container:
-        """A new container. Raises StartFailed."""
-        zygote = await self._zygote(spec)
-        ours, theirs = socket.socketpair()
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        try:
-            pid, pidfd = await zygote.fork(name, theirs.fileno(), write_end)
-        except BaseException:
-            ours.close()
-            os.close(read_end)
-            raise
-        finally:
-            theirs.close()
-            os.close(write_end)
-        assert self._nursery is not None
-        self._nursery.start_soon(self._read_log, spec.manifest.name, name, read_end)
-        return Container(name, pid, pidfd, ours)
-
-    async def _zygote(self, spec: Spec) -> _Zygote:
-        zygote = self._zygotes.get(spec.hash)
-        if zygote is None or zygote.dead:
-            zygote = self._zygotes[spec.hash] = self._spawn(spec)
+        """A container of that version. Raises StartFailed, at the latest after START_SECONDS."""
+        zygote = self._zygote(spec)
         with trio.move_on_after(START_SECONDS):
-            await zygote.ready.wait()
-        if zygote.failure or not zygote.ready.is_set():
-            reason = zygote.failure or f"the import took longer than {START_SECONDS:.0f} s"
-            self._zygotes.pop(spec.hash, None)
-            zygote.process.kill()
-            raise StartFailed(reason)
-        return zygote
+            container = await self._fork(zygote, spec, name)
+            self._troubles.pop(spec.hash, None)
+            return container
+        if not zygote.ready:
+            raise StartFailed(f"still importing after {START_SECONDS:g} s")
+        zygote.kill("the zygote did not answer")
+        raise StartFailed(f"the zygote did not answer in {START_SECONDS:g} s")
 
-    def _spawn(self, spec: Spec) -> _Zygote:
-        assert self._nursery is not None
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "edged.sdk.zygote", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=write_end,
-                stderr=write_end,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        os.close(write_end)
-        ours.setblocking(False)
+    async def warm(self, spec: Spec) -> None:
+        """Import that version, start no container. Raises StartFailed."""
+        await self._zygote(spec).settled()
+
+    async def retire(self, hash_: str) -> None:
+        """Start no more of that version; its containers run on."""
+        self._troubles.pop(hash_, None)
+        zygote = self._zygotes.pop(hash_, None)
+        if zygote is not None:
+            await zygote.retire()
+
+    def _zygote(self, spec: Spec) -> Zygote:
+        """That of this version, a new one if need be."""
+        zygote = self._zygotes.get(spec.hash)
+        if zygote is not None and not zygote.reason:
+            return zygote
+        trouble = self._troubles.get(spec.hash)
+        if zygote is not None and trouble is None:
+            raise StartFailed(zygote.reason)  # it is just ending
+        left = trouble.until - trio.current_time() if trouble is not None else 0.0
+        if trouble is not None and left > 0:
+            raise StartFailed(f"{trouble.reason} (next try in {left:.1f} s)")
+        return self._new_zygote(spec)
+
+    def _new_zygote(self, spec: Spec) -> Zygote:
+        if self._nursery is None:
+            raise StartFailed("the worker host is not running")
         manifest = spec.manifest
         setup = {
             "function": manifest.name,
@@ -217,22 +176,109 @@ class Host:
             "memory": manifest.limits.memory,
             "max_state": manifest.state.max_bytes,
         }
-        zygote = _Zygote(spec, ours, process)
-        zygote.tell(["setup", setup], [])
-        self._nursery.start_soon(zygote.run)
-        self._nursery.start_soon(self._read_log, manifest.name, "zygote", read_end)
+        zygote = Zygote(setup, partial(self._log, manifest.name, "zygote"))
+        self._zygotes[spec.hash] = zygote
+        self._running.add(zygote)
+        self._nursery.start_soon(_contained, partial(self._keep, zygote, spec))
+        self._nursery.start_soon(self._limit_import, zygote)
         return zygote
 
-    async def _read_log(self, function: str, container: str, fd: int) -> None:
-        rest = b""
-        async with trio.lowlevel.FdStream(fd) as stream:
-            async for data in stream:
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    for at in range(0, max(len(line), 1), MAX_LINE):
-                        self._log_line(function, container, line[at : at + MAX_LINE])
-                if len(rest) > MAX_LINE:
-                    self._log_line(function, container, rest[:MAX_LINE])
-                    rest = rest[MAX_LINE:]
-        if rest:
-            self._log_line(function, container, rest)
+    async def _keep(self, zygote: Zygote, spec: Spec) -> None:
+        """Run a zygote to its end and remember how that was."""
+        try:
+            await zygote.run()
+        finally:
+            self._running.discard(zygote)
+            if self._zygotes.get(spec.hash) is zygote:
+                del self._zygotes[spec.hash]
+            if zygote.reason and not zygote.retired:
+                self._failed(spec, zygote.reason)
+            with trio.CancelScope(shield=True):
+                await self._reap_orphans(zygote.token)
+
+    async def _limit_import(self, zygote: Zygote) -> None:
+        with trio.move_on_after(IMPORT_SECONDS), contextlib.suppress(StartFailed):
+            await zygote.settled()
+            return
+        if not zygote.ready and not zygote.reason:
+            zygote.kill(f"importing took longer than {IMPORT_SECONDS:g} s")
+
+    def _failed(self, spec: Spec, reason: str) -> None:
+        log.error("%s: %s", spec.manifest.name, reason)
+        before = self._troubles.pop(spec.hash, None)
+        count = before.count + 1 if before is not None else 0
+        pause = BACKOFF_SECONDS[min(count, len(BACKOFF_SECONDS) - 1)]
+        while len(self._troubles) >= REMEMBERED_TROUBLES:
+            del self._troubles[next(iter(self._troubles))]
+        self._troubles[spec.hash] = _Trouble(count, trio.current_time() + pause, reason)
+
+    async def _fork(self, zygote: Zygote, spec: Spec, name: str) -> Container:
+        await zygote.settled()
+        ours, theirs = socket.socketpair()
+        log_fd, log_end = os.pipe()
+        try:
+            forked = await zygote.fork(name, theirs.fileno(), log_end)
+        except BaseException:
+            ours.close()
+            os.close(log_fd)
+            raise
+        finally:
+            theirs.close()
+            os.close(log_end)
+        ours.setblocking(False)
+        container = Container(name, forked.pid, forked.pidfd, ours)
+        self._containers.add(container)
+        attend = partial(self._attend, container, forked.exit, log_fd, forked.pidfd, zygote.token)
+        if self._nursery is not None:
+            self._nursery.start_soon(_contained, partial(attend, spec.manifest.name))
+        return container
+
+    async def _attend(
+        self, container: Container, exit_: Exit, log_fd: int, pidfd: int, token: str, function: str
+    ) -> None:
+        """Read what it prints and wait for its end; cancelled, end it."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read_lines, log_fd, partial(self._log, function, container.name))
+                try:
+                    await trio.lowlevel.wait_readable(pidfd)
+                finally:
+                    container.kill()
+                    with trio.CancelScope(shield=True), trio.move_on_after(KILL_SECONDS):
+                        await trio.lowlevel.wait_readable(pidfd)
+                        container.ended(await self._status(container, exit_, pidfd))
+                nursery.cancel_scope.deadline = trio.current_time() + LOG_SECONDS
+        finally:
+            self._containers.discard(container)
+            os.close(log_fd)
+            container.close()
+        if exit_.told.is_set() and exit_.status is None:
+            await self._reap_orphans(token)
+
+    async def _status(self, container: Container, exit_: Exit, pidfd: int) -> int | None:
+        """From its zygote; without one it is our own child."""
+        with trio.move_on_after(TOLD_SECONDS):
+            await exit_.told.wait()
+        if exit_.status is not None or not exit_.told.is_set():
+            return exit_.status
+        return reap_group(container.pid, pidfd)
+
+    async def _reap_orphans(self, token: str) -> None:
+        """After a zygote's death: end and reap what it had not told us of, and what containers left."""
+        known = {container.pid for container in self._containers}
+        known |= {zygote.pid for zygote in self._running if zygote.pid is not None}
+        for pidfd in await trio.to_thread.run_sync(find_orphans, known, token):
+            try:
+                with trio.move_on_after(KILL_SECONDS):
+                    await trio.lowlevel.wait_readable(pidfd)
+                reap(pidfd)
+            finally:
+                os.close(pidfd)
+
+
+async def _contained(task: Callable[[], Awaitable[None]]) -> None:
+    """One container's or zygote's trouble is never the daemon's."""
+    try:
+        await task()
+    except Exception:
+        log.exception("a task of the worker host failed")

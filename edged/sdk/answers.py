@@ -11,7 +11,7 @@ import msgpack  # type: ignore[import-untyped]
 from edged_protocol.errors import Code
 
 from .function import Method
-from .state import StateTooLarge
+from .tracked import StateTooLarge
 
 TRACEBACK_BYTES = 2048
 """Tail of a traceback that travels with a function error."""
@@ -59,7 +59,8 @@ def traceback_tail(error: BaseException) -> str:
         lines = traceback.format_exception(error)
     except Exception:  # noqa: BLE001 - it calls the exception's __str__
         lines = [type(error).__name__]
-    return "".join(lines).encode("utf-8", "replace")[-TRACEBACK_BYTES:].decode("utf-8", "ignore")
+    text = "".join(lines).rstrip().encode("utf-8", "replace")
+    return text[-TRACEBACK_BYTES:].decode("utf-8", "ignore")
 
 
 def packed_result(method: Method, value: Any) -> bytes:

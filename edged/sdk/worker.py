@@ -11,7 +11,6 @@ so the loop may block in `recv` under trio too.
 import math
 import os
 import socket
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Coroutine
@@ -345,7 +344,8 @@ class Worker:
 
 def run(function: Function, sock: socket.socket, name: str, max_state: int) -> None:
     """Serve `function` on `sock` until the daemon closes it or says stop."""
-    worker = Worker(function, Channel(sock), name, max_state)
+    channel = Channel(sock)
+    worker = Worker(function, channel, name, max_state)
     try:
         if function.is_async:
             import trio  # a tenth of a second and five megabytes: only for those who need it
@@ -354,7 +354,9 @@ def run(function: Function, sock: socket.socket, name: str, max_state: int) -> N
         else:
             _drive(worker.serve())
     except Closed:
-        sys.stdout.flush()
+        return
+    finally:
+        channel.close()
 
 
 def _drive(coroutine: Coroutine[Any, Any, None]) -> None:

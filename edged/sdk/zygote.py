@@ -95,7 +95,7 @@ class Zygote:
             self._tell(["failed", str(error)])
             return False
         except BaseException as error:  # noqa: BLE001 - a module may raise anything, SystemExit too
-            self._tell(["failed", traceback_tail(error)])
+            self._tell(["failed", traceback_tail(_from_bundle(error, self._setup.path))])
             return False
         self._tell(["ready"])
         return True
@@ -215,10 +215,20 @@ class Zygote:
             for kill in (os.killpg, os.kill):  # the group may not exist yet, or not any more
                 with contextlib.suppress(ProcessLookupError):
                     kill(pid, signal.SIGKILL)
+        for pid in self._children:
+            os.waitpid(pid, 0)
 
     def _tell(self, message: list[Any], fds: list[int] | None = None) -> None:
         with contextlib.suppress(OSError):  # the daemon is gone: the next read says so
             send(self._control, message, fds or [])
+
+
+def _from_bundle(error: BaseException, path: str) -> BaseException:
+    """The error without the frames that led into the bundle, which are this file's and importlib's."""
+    frame = error.__traceback__
+    while frame is not None and not frame.tb_frame.f_code.co_filename.startswith(path):
+        frame = frame.tb_next
+    return error.with_traceback(frame)
 
 
 def _ended_child() -> int | None:
@@ -239,15 +249,13 @@ def send(control: socket.socket, message: list[Any], fds: list[int]) -> None:
 def receive(control: socket.socket) -> tuple[bytes, list[int]]:
     """One packet and its descriptors; empty at the end of the stream."""
     try:
-        data, ancillary, _, _ = control.recvmsg(PACKET, socket.CMSG_SPACE(8))
+        data, ancillary, _, _ = control.recvmsg(PACKET, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC)
     except ConnectionError:
         return b"", []
     fds = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-    for fd in fds:
-        os.set_inheritable(fd, False)
     return data, list(fds)
 
 

@@ -1,0 +1,6 @@
+"""Dies without a word while it is imported."""
+
+import os
+import signal
+
+os.kill(os.getpid(), signal.SIGSEGV)
