@@ -2,10 +2,11 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys; assert sys.version_info >= (3, 11)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: help test lint clean
+.PHONY: help test lint bench clean
 help:
 	@echo "make test   everything that CI checks"
 	@echo "make lint   ruff, mypy"
+	@echo "make bench  edged beside raw chains (and NATS where it is installed), about three minutes"
 
 $(BIN)/.stamp: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -18,6 +19,9 @@ lint: $(BIN)/.stamp
 
 test: lint
 	$(BIN)/python -m pytest -q
+
+bench: $(BIN)/.stamp
+	$(BIN)/python tools/bench/run.py
 
 clean:
 	rm -rf .venv build dist
