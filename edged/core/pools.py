@@ -70,9 +70,10 @@ class Pool:
             if container is None:
                 break
             call = self._queue.popleft()
-            self._held[container].append(call)
+            held = self._held[container]
+            held.append(call)
             self._idle_since.pop(container, None)
-            call.started = call.started or now
+            call.started = now if len(held) == 1 else 0.0
             result.append((container, call))
         return result
 
@@ -91,7 +92,9 @@ class Pool:
         if held is None or call not in held:
             return
         held.remove(call)
-        if not held:
+        if held:
+            held[0].started = held[0].started or now
+        else:
             self._idle_since[container] = now
         # Up at once, down slowly: a function that turns slow must not keep a deep prefetch.
         self._service = max(seconds, 0.9 * self._service + 0.1 * seconds, 1e-6)

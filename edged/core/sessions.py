@@ -299,7 +299,8 @@ class Seat:
             return [Answer(call, 101, b"", "the session's queue is full", {"retry_after_ms": 50})]
         verdict = self._window.admit(call)
         if verdict is Verdict.RUN:
-            call.mode, call.started, call.container = "local", now, self._container
+            call.mode, call.container = "local", self._container
+            call.started = 0.0 if self._own else now
             self._own.append(call)
             return [RunOwn(call, self._container)]
         if verdict is Verdict.REMEMBERED:
@@ -317,6 +318,8 @@ class Seat:
         self, call: Call, code: int, body: bytes, message: str, meta: Any, now: float
     ) -> list[Effect]:
         self._own.remove(call)
+        if self._own:
+            self._own[0].started = self._own[0].started or now
         said = self._meta(call, "local", meta, now)
         if (code == 0 and not meta.get("shared")) or code == 301:
             self.version += code == 0

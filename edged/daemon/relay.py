@@ -70,7 +70,8 @@ class Relay:
         self._touched.add(link)
 
     def settle(self) -> None:
-        """One write per touched connection."""
+        """Hand over what one wakeup queued, then one write per touched connection."""
+        self.workers.feed_hungry()
         while self._touched:
             self._touched.pop().flush()
 
@@ -399,7 +400,7 @@ class Relay:
 
     def _look_after(self, call: Call, now: float) -> None:
         if now >= call.deadline and not call.answered:
-            ran = {"ran": False} if call.started == 0.0 else None
+            ran = {"ran": False} if call.container is None and call.started == 0.0 else None
             self._send_answer(fx.Answer(call, 401, b"", "the deadline has passed", ran))
             if call.container is None:
                 self._calls.pop(call.serial, None)

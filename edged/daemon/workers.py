@@ -14,7 +14,7 @@ import trio
 from edged.core.calls import Call
 from edged.core.pools import Pool
 from edged_protocol import messages as m
-from edged_protocol.codec import encode
+from edged_protocol.codec import encode, encode_invoke
 from edged_protocol.connection import Connection
 from edged_protocol.limits import MAX_FRAME_TRUSTED, PROTO
 
@@ -46,18 +46,16 @@ class Worker:
         self.calls[call.serial] = call
         call.container = self
         self.link.send(
-            encode(
-                m.Invoke(
-                    call.serial,
-                    call.function,
-                    call.session,
-                    call.method,
-                    call.call_id,
-                    left,
-                    call.body,
-                    meta,
-                    call.state,
-                )
+            encode_invoke(
+                call.serial,
+                call.function,
+                call.session,
+                call.method,
+                call.call_id,
+                left,
+                call.body,
+                meta,
+                call.state,
             )
         )
 
@@ -114,6 +112,7 @@ class Workers:
         self.functions: dict[str, Deployed] = {}
         self._starting = 0
         self._alive: set[Worker] = set()
+        self._hungry: set[Deployed] = set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the tasks of all containers; cancelled, it ends them."""
@@ -143,8 +142,13 @@ class Workers:
             return f"{call.function} is not deployed here"
         if not function.pool.submit(call):
             return "the function's queue is full"
-        self.feed(function, now)
+        self._hungry.add(function)
         return None
+
+    def feed_hungry(self) -> None:
+        """Feed every pool that got calls in this wakeup: once, not once a call."""
+        while self._hungry:
+            self.feed(self._hungry.pop(), trio.current_time())
 
     def feed(self, function: Deployed, now: float) -> None:
         """Hand over what can run, start what is missing."""

@@ -51,9 +51,11 @@ def encode_invoke(
     timeout_ms: int,
     body: bytes,
     meta: m.Map | None = None,
+    blob: bytes | None = None,
 ) -> bytes:
     """`encode(Invoke(...))` without the tuple between: the relay's hot path."""
-    return _frame((16, id_, function, session, method, call_id, timeout_ms, body, meta))
+    fields = (16, id_, function, session, method, call_id, timeout_ms, body, meta)
+    return _frame(fields if blob is None else (*fields, blob))
 
 
 def encode_result(id_: int, body: bytes, meta: m.Map | None) -> bytes:
@@ -121,9 +123,7 @@ def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("duplicate map key")
-    for key in result:
-        if type(key) is not str:
-            raise ValueError("map key is not a string")
+    "".join(result)  # raises TypeError for a key that is not a string
     return result
 
 
@@ -191,7 +191,9 @@ def _fields(fields: list[Any], need: int, full: int) -> list[Any]:
     """The fields behind the type, missing optional ones as None, those of the future cut off."""
     if len(fields) < need + 1:
         raise RemoteProtocolError("bad_frame", f"{len(fields)} elements, {need + 1} needed")
-    return fields[1 : full + 1] + [None] * (full + 1 - len(fields))
+    if len(fields) > full:
+        return fields[1 : full + 1]
+    return fields[1:] + [None] * (full + 1 - len(fields))
 
 
 def _hello(fields: list[Any]) -> m.Hello:

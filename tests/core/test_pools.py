@@ -81,3 +81,17 @@ def test_the_minimum_is_kept() -> None:
     assert pool.idle(5.0, 10.0) == []
     assert len(pool.idle(20.0, 10.0)) == 2
     assert Pool(2, 3, 10).wanted() == 2
+
+
+def test_a_held_call_starts_when_the_one_before_it_ends() -> None:
+    """Time spent behind another call in a container is queueing: it counts for no limit."""
+    pool = Pool(0, 1, 100)
+    pool.add("a", 0.0)
+    teach_short_calls(pool)
+    first, second = a_call(1), a_call(2)
+    pool.submit(first)
+    pool.submit(second)
+    pool.assign(5.0)
+    assert (first.started, second.started) == (5.0, 0.0)
+    pool.finished("a", first, 1e-5, 9.0)
+    assert second.started == 9.0

@@ -196,3 +196,29 @@ def test_every_state_is_in_the_table_and_can_be_left() -> None:
     """The table covers all states, and only GONE is an end."""
     assert set(NEXT) == set(S)
     assert [state for state in S if not NEXT[state]] == [S.GONE]
+
+
+def test_a_queued_local_call_has_not_started() -> None:
+    """Of the calls a session's container holds only the first runs; the hard limit is for that one."""
+    world = World(1)
+    world.want("a", "localize")
+    world.run()
+    for _ in range(2):
+        world.call("a", world.random.randbytes(16))
+    first, second = (effect.call for _, effect in next(lane for lane in world.lanes.values() if lane))
+    assert first.started > 0.0
+    assert second.started == 0.0
+    world.now += 7.0
+    world.step()
+    assert second.started == pytest.approx(world.now)
+
+
+def test_a_wish_is_answered_when_the_session_lives_elsewhere() -> None:
+    """A move asked for while a call finds out that another node owns the session ends with a reason."""
+    world = World(2)
+    world.want("b", "localize")
+    world.run()
+    world.call("a", world.random.randbytes(16))
+    world.want("a", "localize")
+    world.run()
+    assert [code for code, _ in world.done] == [0, 103]
