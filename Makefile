@@ -2,10 +2,10 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys; assert sys.version_info >= (3, 11)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: help test lint bench clean
+.PHONY: help deps test lint bench clean
 help:
 	@echo "make test   everything that CI checks"
-	@echo "make lint   ruff, mypy"
+	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make bench  edged beside raw chains (and NATS where it is installed), about three minutes"
 
 $(BIN)/.stamp: pyproject.toml
@@ -16,8 +16,12 @@ $(BIN)/.stamp: pyproject.toml
 lint: $(BIN)/.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-test: lint
+deps:
+	@tools/setup/debian.sh gcc:gcc systemd-analyze:systemd strace:strace unshare:util-linux
+
+test: deps lint
 	$(BIN)/python -m pytest -q
 
 bench: $(BIN)/.stamp
