@@ -1,4 +1,4 @@
-# `make test` and `make demo` do all their set-up themselves.
+# `make test` does all its set-up itself.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys; assert sys.version_info >= (3, 11)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
@@ -19,7 +19,7 @@ lint: $(BIN)/.stamp
 	$(BIN)/lint-imports
 
 deps:
-	@tools/setup/debian.sh gcc:gcc systemd-analyze:systemd strace:strace unshare:util-linux
+	@tools/setup/debian.sh 'gcc:gcc libc6-dev' systemd-analyze:systemd strace:strace unshare:util-linux
 
 test: deps lint
 	$(BIN)/python -m pytest -q
