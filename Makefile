@@ -1,17 +1,25 @@
-# `make test` does all its set-up itself.
+# `make test` and `make demo` do all their set-up themselves: Debian packages, .venv, Python packages.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys; assert sys.version_info >= (3, 11)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+KEEP ?=
 
-.PHONY: help deps test lint bench clean
+.PHONY: help deps test lint demo bench clean
 help:
-	@echo "make test   everything that CI checks"
-	@echo "make lint   ruff, mypy, import contracts"
-	@echo "make bench  edged beside raw chains (and NATS where it is installed), about three minutes"
+	@echo "make demo        a mesh on loopback with a fleet of robot arms, and an account of every call"
+	@echo "make demo KEEP=1 the same, and the mesh stays up with commands to try"
+	@echo "make test        everything that CI checks"
+	@echo "make lint        ruff, mypy, import contracts"
+	@echo "make bench       edged beside raw chains (and NATS where it is installed), about three minutes"
+	@echo "make deps        the Debian packages whose programs the tests need, where they are missing"
+	@echo "make clean       remove .venv, build and dist"
 
+# Debian keeps ensurepip in a package of its own, which has no program to look for.
 $(BIN)/.stamp: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "edged needs Python 3.11 or newer: apt-get install python3, or make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tools/setup/debian.sh ensurepip:python3-venv
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' || { echo "pip could not install what edged needs (see above): it takes a network, or a mirror named by PIP_INDEX_URL" >&2; exit 1; }
+	@touch $@
 
 lint: $(BIN)/.stamp
 	$(BIN)/ruff check .
@@ -19,10 +27,13 @@ lint: $(BIN)/.stamp
 	$(BIN)/lint-imports
 
 deps:
-	@tools/setup/debian.sh 'gcc:gcc libc6-dev' systemd-analyze:systemd strace:strace unshare:util-linux
+	@tools/setup/debian.sh 'gcc:gcc libc6-dev' node:nodejs systemd-analyze:systemd strace:strace unshare:util-linux
 
 test: deps lint
 	$(BIN)/python -m pytest -q
+
+demo: deps $(BIN)/.stamp
+	$(BIN)/python tools/demo/run.py $(if $(KEEP),--keep)
 
 bench: $(BIN)/.stamp
 	$(BIN)/python tools/bench/run.py

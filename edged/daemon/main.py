@@ -1,34 +1,57 @@
-"""The process around a node: signals, readiness, watchdog, exit code (DESIGN §9, §12)."""
+"""The process around a node: its log, signals, readiness, watchdog and exit code (DESIGN §9, §10).
+
+Decides what ends the process and with which code; refuses to know what a node does meanwhile.
+"""
 
 import logging
 import os
 import signal
+from dataclasses import dataclass
 
 import trio
 
 from edged.config import Config
 
 from . import notify
+from .logs import log_to
 from .node import Node
 from .stores import StoreUnusable
 
 log = logging.getLogger(__name__)
 
+STDERR = 2
+"""The terminal, a file or the journal's socket: whatever started the node decided."""
+
 DRAIN_SECONDS = 10.0
 """For calls in hand when the node is told to stop."""
 
 
+@dataclass(slots=True)
+class Life:
+    """How far a node got."""
+
+    served: bool = False
+
+
 def run_node(config: Config) -> int:
     """Run until SIGINT or SIGTERM; 0, or 1 when it could not start or a defect ended it."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    failures: list[BaseException] = []
+    with log_to(STDERR):
+        return _run(config)
+
+
+def _run(config: Config) -> int:
+    life = Life()
+    failed = True
     try:
-        trio.run(_main, config, restrict_keyboard_interrupt_to_checkpoints=True)
+        trio.run(_main, config, life, restrict_keyboard_interrupt_to_checkpoints=True)
+        failed = False
     except* (OSError, ValueError, StoreUnusable) as group:
-        failures = _flat(group)
-    for failure in failures:
-        log.error("%s", failure)
-    return 1 if failures else 0
+        for failure in _flat(group):
+            # Before it served, these say what is wrong with the machine or the configuration.
+            log.error("%s", failure, exc_info=failure if life.served else None)
+    except* Exception as group:
+        log.critical("a defect ended the node", exc_info=group)
+    return int(failed)
 
 
 def _flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
@@ -38,12 +61,13 @@ def _flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     return result
 
 
-async def _main(config: Config) -> None:
+async def _main(config: Config, life: Life) -> None:
     node = Node(config)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)
             nursery.start_soon(_watchdog)
+            life.served = True
             _report_ready(node)
             async for _ in signals:
                 break
@@ -57,6 +81,8 @@ async def _main(config: Config) -> None:
 def _report_ready(node: Node) -> None:
     notify.notify(f"READY=1\nSTATUS=serving {node.address}")
     log.info("%s serves %s, admin %s", node.name, node.address, node.admin)
+    if node.config.security.insecure:
+        log.warning("INSECURE: [security] insecure = true, whoever reaches this node may use it")
     fd = os.environ.pop("EDGED_READY_FD", None)
     if fd is not None:
         os.write(int(fd), f"{node.address}\n{node.admin}\n".encode())

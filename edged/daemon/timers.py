@@ -55,5 +55,5 @@ class Timers:
             if action is not None:
                 try:
                     action()
-                except Exception:  # noqa: BLE001 - one action's defect must not stop the others
+                except Exception:
                     log.exception("a timer's action failed")

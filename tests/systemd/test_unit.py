@@ -1,6 +1,7 @@
 """The unit file as systemd reads it, and the daemon as systemd hears it."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from edged.daemon import notify
+from edged.config import parse_config
+from edged.daemon import logs, main, notify
 
 UNIT = Path(__file__).parents[2] / "systemd" / "edged.service"
 NEEDED = shutil.which("systemd-analyze")
@@ -21,7 +23,9 @@ def need_systemd() -> str:
     """The path of systemd-analyze; in CI it must be there, elsewhere its absence is said."""
     if NEEDED is None:
         if os.environ.get("CI"):
-            raise AssertionError("systemd-analyze is missing in CI: install the Debian package systemd")
+            raise AssertionError(
+                "systemd-analyze is missing in CI: install the Debian package systemd"
+            )
         pytest.skip("SKIPPED FOR LACK OF systemd-analyze: apt-get install systemd")
     return NEEDED
 
@@ -60,6 +64,25 @@ def test_hardening_lines_have_a_reason() -> None:
     service = UNIT.read_text().split("[Service]")[1].split("[Install]")[0]
     for block in filter(None, (part.strip() for part in service.split("\n\n"))):
         assert block.startswith("#"), block.splitlines()[0]
+
+
+def setting(name: str) -> str:
+    """The value of one line of the unit."""
+    (value,) = re.findall(rf"^{name}=(.*)$", UNIT.read_text(), re.MULTILINE)
+    return str(value)
+
+
+def test_the_defaults_lie_in_the_unit_s_directories() -> None:
+    """A file that sets neither path has both where the unit's user may write."""
+    config = parse_config("")
+    assert config.node.data_dir == f"/var/lib/{setting('StateDirectory')}"
+    assert Path(config.listen.admin).parent == Path("/run") / setting("RuntimeDirectory")
+
+
+def test_systemd_waits_longer_than_the_daemon_takes_to_stop() -> None:
+    """Calls, sessions and the last lines of the log have their time before SIGKILL."""
+    patience = float(setting("TimeoutStopSec").removesuffix("s"))
+    assert patience > 2 * (main.DRAIN_SECONDS + logs.FLUSH_SECONDS)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def raw(children: Children) -> list[Work]:
     works: list[Work] = []
     for relays, name in enumerate(RAW):
         line = Line(children.chain(relays))
-        works += [_driven(name, k, RAW[relays], line, [ECHO], _nothing) for k in (1, 64)]
+        works += [_driven(name, k, name, line, [ECHO], _nothing) for k in (1, 64)]
     return works
 
 
