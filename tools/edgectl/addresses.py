@@ -1,9 +1,8 @@
-"""Which node to talk to, and how to open a stream to it (DESIGN §9).
+"""Which node to talk to (DESIGN §9).
 
-Decides the order: command line, environment, the packaged daemon's socket, loopback. Refuses to know frames.
+Decides the order: command line, environment, the packaged daemon's socket, loopback. Refuses to know sockets.
 """
 
-import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -20,18 +19,12 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         return self.host if self.port is None else f"{self.host}:{self.port}"
 
-    def open(self, seconds: float) -> socket.socket:
-        """A connected stream. Raises OSError."""
-        if self.port is not None:
-            return socket.create_connection((self.host, self.port), timeout=seconds)
-        unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            unix.settimeout(seconds)
-            unix.connect(self.host)
-        except OSError:
-            unix.close()
-            raise
-        return unix
+    @property
+    def address(self) -> str:
+        """As the client library takes it."""
+        if self.port is None:
+            return f"unix:{self.host}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def targets(node: str | None, admin: str | None, environ: Mapping[str, str]) -> list[Target]:

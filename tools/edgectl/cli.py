@@ -10,13 +10,13 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
+from edged_protocol.client import Unreachable
 from edged_protocol.errors import CallError
 from edged_protocol.limits import MAX_TIMEOUT_MS
 
 from . import arguments, commands
 from .addresses import targets
-from .client import CALL_SECONDS, Unreachable
-from .commands import Desk
+from .commands import CALL_SECONDS, Desk
 from .failures import UNREACHABLE, exit_code
 from .render import printable
 
@@ -152,10 +152,10 @@ class Tool(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except CallError as error:
-            _fail(ctx, _explained(error), exit_code(error))
         except Unreachable as error:
             _fail(ctx, str(error), UNREACHABLE)
+        except CallError as error:
+            _fail(ctx, _explained(error), exit_code(error))
 
 
 def _fail(ctx: click.Context, text: str, code: int) -> NoReturn:

@@ -5,20 +5,25 @@ Plain functions over one connection; refuses to know how options are declared an
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edged_protocol.blocking import Mesh, connect
 from edged_protocol.bundle import pack_directory
+from edged_protocol.client import Options, Prefer
 from edged_protocol.errors import Code, UnknownOutcome, call_error
 
 from . import arguments
 from .addresses import Target
-from .client import Call, Operator, connect
 from .render import listing, printable, table, to_json
 from .upload import upload
+
+CALL_SECONDS = 10.0
+"""For a call, unless said otherwise: a person waits longer than a device."""
 
 TIMINGS = ("queue_us", "run_us", "state_us")
 NODE_COLUMNS = ("name", "address", "state", "containers", "sessions", "labels")
@@ -33,9 +38,10 @@ class Desk:
     targets: tuple[Target, ...]
     json: bool
 
-    def connect(self) -> Operator:
-        """A connection for one command. Raises Unreachable."""
-        return connect(self.targets, "edgectl")
+    def connect(self) -> AbstractContextManager[Mesh]:
+        """The mesh, for one command. Raises Unreachable."""
+        addresses = [target.address for target in self.targets]
+        return connect(addresses, name="edgectl", role="operator")
 
     def show(self, value: Any, as_text: Callable[[Any], str]) -> None:
         """The command's one document on stdout."""
@@ -55,8 +61,8 @@ class Desk:
 
 
 def _ask(desk: Desk, verb: str, params: dict[str, Any]) -> Any:
-    with desk.connect() as operator:
-        return operator.request(verb, params)
+    with desk.connect() as mesh:
+        return mesh.request(verb, params)[0]
 
 
 def status(desk: Desk) -> None:
@@ -82,16 +88,16 @@ def deploy(desk: Desk, directory: Path) -> None:
         data = pack_directory(directory)
     except (ValueError, OSError) as error:
         raise click.ClickException(f"{directory}: {error}") from error
-    with desk.connect() as operator:
-        hash_ = _send(operator, data)
-        desk.show_map(operator.request("function.deploy", {"hash": hash_}))
+    with desk.connect() as mesh:
+        hash_ = _send(mesh, data)
+        desk.show_map(mesh.request("function.deploy", {"hash": hash_})[0])
 
 
-def _send(operator: Operator, data: bytes) -> str:
+def _send(mesh: Mesh, data: bytes) -> str:
     if not sys.stderr.isatty():
-        return upload(operator, data, lambda have: None)
+        return upload(mesh, data, lambda have: None)
     with click.progressbar(length=len(data), label="upload", file=sys.stderr) as bar:
-        return upload(operator, data, lambda have: bar.update(have - bar.pos))
+        return upload(mesh, data, lambda have: bar.update(have - bar.pos))
 
 
 def remove(desk: Desk, function: str) -> None:
@@ -106,7 +112,7 @@ def call(
     target: str,
     method: str,
     words: tuple[str, ...],
-    prefer: str | None,
+    prefer: Prefer | None,
     id_: str | None,
     timeout: float,
 ) -> None:
@@ -115,9 +121,12 @@ def call(
     args = arguments.values(arguments.unshield(words))
     call_id = arguments.call_id(id_, session)
     method = arguments.method_name(method)
-    with desk.connect() as operator:
+    # A person decides about a try that may have run; what certainly did not is repeated in time.
+    options: Options = {"prefer": prefer, "call_id": call_id, "timeout": timeout, "once": True}
+    with desk.connect() as mesh:
         try:
-            said = operator.call(Call(function, session, method, args, call_id, prefer, timeout))
+            chosen = mesh.function(function) if session is None else mesh.session(function, session)
+            said = chosen.invoke(method, *args, **options)
         except UnknownOutcome:
             if call_id is not None:
                 click.echo(f"repeating it with --id {call_id.hex()} is safe", err=True)
@@ -152,9 +161,9 @@ def session_move(desk: Desk, verb: str, target: str, to: str | None) -> None:
 def logs(desk: Desk, function: str, follow: bool) -> None:
     """`edgectl logs FN [-f]`: a line per item, in JSON as well; an interrupt ends `-f` well."""
     params = {"name": arguments.function_name(function), "follow": follow}
-    with desk.connect() as operator:
+    with desk.connect() as mesh:
         try:
-            for item in operator.stream("function.logs", params, follow=follow):
+            for item in mesh.stream("function.logs", params):
                 click.echo(to_json(item, None) if desk.json else _log_line(item))
         except KeyboardInterrupt:
             if not follow:

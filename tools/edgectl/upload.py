@@ -7,21 +7,20 @@ is shown.
 from collections.abc import Callable
 from typing import Any
 
+from edged_protocol.blocking import Mesh
 from edged_protocol.bundle import bundle_hash
 from edged_protocol.errors import Code, call_error
-
-from .client import Operator
 
 CHUNK = 512 * 1024
 """Bytes in one frame, well below what any node takes."""
 
 
-def upload(operator: Operator, data: bytes, progress: Callable[[int], None]) -> str:
+def upload(mesh: Mesh, data: bytes, progress: Callable[[int], None]) -> str:
     """Send all of `data`; its hash. `progress` is told the bytes there are. Raises CallError."""
     hash_, have = bundle_hash(data), 0
     while have < len(data):
         params = {"hash": hash_, "offset": have, "total": len(data)}
-        result = operator.request("function.upload", params, data[have : have + CHUNK])
+        result, _ = mesh.request("function.upload", params, data[have : have + CHUNK])
         have = _advanced(result, have, len(data))
         progress(have)
     return hash_
