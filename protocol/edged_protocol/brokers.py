@@ -7,10 +7,9 @@ given come first, in their order; those the mesh tells of join behind them, but 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from math import inf
-from random import Random
 from typing import Any, NamedTuple
 
-from .retrying import FIRST_PAUSE, LONGEST_PAUSE, doubled
+from .retrying import FIRST_PAUSE, LONGEST_PAUSE, Chance, doubled
 
 MAX_BROKERS = 64
 """Candidates kept; a client needs a few that live, not a map of the mesh."""
@@ -60,7 +59,7 @@ class Candidate:
 class Brokers:
     """The candidates, bounded. Those given are never forgotten."""
 
-    def __init__(self, given: Iterable[str], chance: Random) -> None:
+    def __init__(self, given: Iterable[str], chance: Chance) -> None:
         addresses = [parse_address(text) for text in given]
         if not 0 < len(addresses) <= MAX_BROKERS:
             raise ValueError(f"1 to {MAX_BROKERS} brokers are needed")

@@ -11,7 +11,6 @@ are in flight together are handed over in order, but a repeat may overtake: wher
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import Any, Literal, NamedTuple
 
 from . import messages as m
@@ -28,7 +27,7 @@ from .errors import (
 )
 from .limits import CALL_ID_BYTES
 from .lines import Close, Dial, Flush, Line, Lines, Phase
-from .retrying import Budget, Fence, pause_after
+from .retrying import Budget, Chance, Fence, pause_after
 from .tickets import (
     Answer,
     Answering,
@@ -96,7 +95,7 @@ class Client:
         name: str,
         role: Role = "device",
         token: str | None = None,
-        chance: Random,
+        chance: Chance,
         random_bytes: Callable[[int], bytes],
     ) -> None:
         hello = {"role": role, "name": name, **({} if token is None else {"token": token})}

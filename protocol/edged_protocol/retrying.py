@@ -9,7 +9,7 @@ repeats is bounded all the same, and a call that still has time is not given up 
 
 from collections import OrderedDict
 from enum import Enum
-from random import Random
+from typing import Protocol
 
 from .errors import CallError, Code, outcome_of
 from .limits import MAX_INFLIGHT
@@ -28,7 +28,17 @@ BURST = MAX_INFLIGHT
 """Everything one connection had in flight may be repeated at once."""
 
 MAX_FENCED = 4096
-"""Sessions whose highest epoch is remembered; about 1 MiB."""
+"""Sessions whose highest epoch is remembered: 1.3 MB when full."""
+
+
+class Chance(Protocol):
+    """Where pauses get their jitter from; `random.Random` is one."""
+
+    def random(self) -> float:
+        """Between 0 and 1."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """Between `a` and `b`."""
 
 
 class Verdict(Enum):
@@ -52,7 +62,7 @@ def verdict_on(error: CallError) -> Verdict:
     return Verdict.IN_DOUBT if outcome == "unknown" else Verdict.FINAL
 
 
-def pause_after(error: CallError, repeats: int, chance: Random) -> float:
+def pause_after(error: CallError, repeats: int, chance: Chance) -> float:
     """Seconds until the next try, after `repeats` earlier ones: the broker's wish, else a doubling pause."""
     hint = error.meta.get("retry_after_ms")
     if type(hint) is int and hint >= 0:

@@ -64,7 +64,8 @@ class Options(TypedDict, total=False):
 
     `timeout`: seconds, default 5, at most an hour. `prefer`: the session's mode after the call.
     `call_id`: 16 bytes; the id of an earlier call repeats that call; default: a fresh one.
-    `once`: a try that may have run is not repeated (for effects outside the mesh); default False.
+    `once`: a try that may have run is not repeated; default False. For effects outside the mesh that must
+    not happen twice: a session's state is safe from repeats, but a call without session is simply run again.
     """
 
     timeout: float

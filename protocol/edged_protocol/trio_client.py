@@ -97,7 +97,7 @@ class Session:
 
 
 class Stream:
-    """The items of a streamed verb, by `async for`. `aclose` ends it early; else it ends with its mesh."""
+    """The items of a streamed verb, by `async for`. `aclose`, or being cancelled in its wait, ends it early."""
 
     def __init__(
         self, mesh: "Mesh", verb: str, params: dict[str, Any], timeout: float | None
