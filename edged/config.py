@@ -156,5 +156,6 @@ def load_config(path: Path) -> Config:
     try:
         source = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise Mistakes([(1, f"not UTF-8: {error}")], str(path)) from None
+        line = error.object[: error.start].count(b"\n") + 1
+        raise Mistakes([(line, f"not UTF-8: {error}")], str(path)) from None
     return parse_config(source, str(path))

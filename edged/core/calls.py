@@ -25,6 +25,7 @@ class Call:
         "mode",
         "origin",
         "prefer",
+        "reroutes",
         "serial",
         "session",
         "started",
@@ -63,6 +64,7 @@ class Call:
         self.state: bytes | None = None
         self.attached: list[Call] = []
         self.tries = 0
+        self.reroutes = 0
         self.prefer: str | None = None
         self.attempt = 0
         self.hops = 0

@@ -5,6 +5,7 @@ Files are written whole and renamed; all of it runs in threads, never on the loo
 
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from .host import Spec
 
 CHUNK = 512 * 1024
 """Bytes of a bundle in one frame."""
+
+HASH = re.compile("[0-9a-f]{64}")
 
 MAX_BUNDLE = 64 * 1024 * 1024
 """A function is code and small models; larger things belong beside it."""
@@ -64,10 +67,17 @@ class Bundles:
             write_whole, self._root / "catalogue", data, limiter=self._disk
         )
 
+    def _path(self, hash_: str) -> Path:
+        """Where that bundle is unpacked. Raises ValueError: a name may come from anybody."""
+        if not HASH.fullmatch(hash_):
+            raise ValueError("a bundle is named by its SHA-256: 64 hexadecimal digits")
+        return self._root / hash_
+
     def upload(self, hash_: str, offset: int, total: int, chunk: bytes) -> int:
         """Take a piece in order; how much there is now. Raises ValueError for what does not fit."""
-        if not 0 < total <= MAX_BUNDLE or len(hash_) != 64 or not hash_.isalnum():
-            raise ValueError(f"a bundle has 1 to {MAX_BUNDLE} bytes and a SHA-256 name")
+        self._path(hash_)
+        if not 0 < total <= MAX_BUNDLE:
+            raise ValueError(f"a bundle has 1 to {MAX_BUNDLE} bytes")
         if len(self._uploads) > 4 and hash_ not in self._uploads:
             raise ValueError("too many uploads at once")
         have = self._uploads.setdefault(hash_, bytearray())
@@ -85,7 +95,7 @@ class Bundles:
         return await trio.to_thread.run_sync(self._install, hash_, data, limiter=self._disk)
 
     def _install(self, hash_: str, data: bytes) -> Spec:
-        dest = self._root / hash_
+        dest = self._path(hash_)
         if not dest.exists():
             if hashlib.sha256(data).hexdigest() != hash_:
                 raise ValueError("the bundle's bytes do not have its hash")
@@ -95,17 +105,17 @@ class Bundles:
             except Exception:
                 shutil.rmtree(dest, ignore_errors=True)
                 raise
-            write_whole(self._root / f"{hash_}.bundle", data)
+            write_whole(dest.with_suffix(".bundle"), data)
         return self._spec(hash_)
 
     def _spec(self, hash_: str) -> Spec:
-        path = self._root / hash_
+        path = self._path(hash_)
         text = (path / "function.toml").read_text(encoding="utf-8")
         return Spec(parse_manifest(text), hash_, str(path))
 
     async def spec(self, hash_: str) -> Spec | None:
         """The installed function of that hash, or None."""
-        if not (self._root / hash_).exists():
+        if not self._path(hash_).exists():
             return None
         return await trio.to_thread.run_sync(self._spec, hash_, limiter=self._disk)
 
@@ -113,7 +123,7 @@ class Bundles:
         """Total size and a piece of a bundle. Raises FileNotFoundError."""
 
         def read() -> tuple[int, bytes]:
-            with (self._root / f"{hash_}.bundle").open("rb") as file:
+            with self._path(hash_).with_suffix(".bundle").open("rb") as file:
                 total = file.seek(0, os.SEEK_END)
                 file.seek(offset)
                 return total, file.read(CHUNK)

@@ -22,7 +22,7 @@ from edged.core.catalogue import Catalogue, Pointer
 from edged.core.records import SessionKey
 from edged.core.routing import Router
 from edged_protocol import messages as m
-from edged_protocol.codec import encode
+from edged_protocol.codec import encode, pack, unpack
 from edged_protocol.connection import Connection
 from edged_protocol.errors import CallError, Code, RemoteProtocolError, call_error
 from edged_protocol.limits import MAX_FRAME, MAX_FRAME_TRUSTED, MAX_INFLIGHT, PROTO
@@ -53,7 +53,7 @@ class Node:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.name = config.node.name
-        self.data_dir = Path(config.node.data_dir)
+        self.data_dir = Path(config.node.data_dir).absolute()  # containers work elsewhere
         self.address = ""
         self.boot = ""
         self.serials = itertools.count(1)
@@ -239,6 +239,8 @@ class Node:
                 message.blob,
                 lambda reply: self._send_now(link, reply._replace(id=message.id)),
             )
+        elif message.verb in verbs.AT_ONCE and link.role == "node":
+            self._send_now(link, verbs.AT_ONCE[message.verb](self, message))
         elif link.inflight >= MAX_INFLIGHT:
             busy = m.Error(message.id, Code.OVERLOADED, "too many requests in flight")
             link.send(encode(busy))
@@ -328,7 +330,12 @@ class Node:
                 done(0, "")
 
         link.waiting[serial] = answered
-        link.send(encode(m.Request(serial, effect.verb, effect.params, effect.blob)))
+        params, blob = effect.params, effect.blob
+        if effect.verb == "session.offer":
+            # Remembered answers may be larger than anything outside a blob may be.
+            blob = pack([blob, params["results"]])
+            params = {name: value for name, value in params.items() if name != "results"}
+        link.send(encode(m.Request(serial, effect.verb, params, blob)))
         self.relay.touch(link)
 
     # Functions
@@ -450,9 +457,14 @@ class Node:
         return await self._consent(key, lambda s, asker: s.invited(asker, move, now))
 
     async def offered(self, key: SessionKey, params: m.Map, blob: bytes | None) -> m.Map:
-        """Its state is here."""
+        """Its state is here, with the answers it remembers."""
         now = trio.current_time()
-        return await self._consent(key, lambda s, asker: s.offered(asker, params, blob, now))
+        try:
+            state, results = unpack(blob or b"")
+        except (RemoteProtocolError, ValueError, TypeError) as error:
+            raise call_error(Code.BAD_REQUEST, f"not a state with its results: {error}") from error
+        whole = {**params, "results": results}
+        return await self._consent(key, lambda s, asker: s.offered(asker, whole, state, now))
 
     def committed(self, key: SessionKey, params: m.Map) -> None:
         """The record names this node."""
@@ -463,7 +475,8 @@ class Node:
             self.relay.settle()
 
     async def stop(self) -> None:
-        """Take no new connection, tell the old ones, finish what runs, save local sessions."""
+        """Take no new connection and no new call, finish what runs, save local sessions."""
+        self.relay.draining = True
         for listener in self._listening:
             trio.lowlevel.notify_closing(listener)
             listener.close()

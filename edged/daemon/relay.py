@@ -35,6 +35,12 @@ SWEEP = 0.005
 MAX_CALLS = 8192
 """Calls one node has in hand; each may hold a body."""
 
+MAX_REROUTES = 2
+"""Second thoughts about one call: a session that moves faster is the caller's to wait for."""
+
+WRONG_PLACE = (102, 103, 105, 204)
+"""Certainly not run: the session is not there, or the node takes no calls."""
+
 Tell = Callable[[fx.Tell, Callable[[int, str], None]], None]
 Done = Callable[[int, str, dict[str, Any]], None]
 
@@ -63,6 +69,8 @@ class Relay:
         self.peers: dict[str, Link] = {}
         self.workers: Workers
         self.tell: Tell
+        self.draining = False
+        """The node is about to stop: it finishes what it has and takes no more."""
         self.served = 0
 
     def touch(self, link: Link) -> None:
@@ -102,6 +110,9 @@ class Relay:
             if link.inflight >= MAX_INFLIGHT:
                 self._say(call, 101, "too many calls in flight on this connection")
                 return
+        if self.draining:
+            self._say(call, 102, "the node is stopping")
+            return
         if len(self._calls) >= MAX_CALLS:
             self._say(call, 101, "the node has too many calls in hand")
             return
@@ -200,8 +211,12 @@ class Relay:
             if type(epoch) is int:
                 node = meta.get("node") if meta.get("mode") == "local" else None
                 self.router.located(key, node, epoch)
-            if isinstance(message, m.Error) and message.code in (103, 105, 204):
+            if isinstance(message, m.Error) and message.code in WRONG_PLACE:
                 self.router.forget(key)
+                if call.reroutes < MAX_REROUTES and message.code != 204 and not call.answered:
+                    call.reroutes += 1
+                    self.route(call, now)  # without the hint: the store knows better
+                    return
         if isinstance(message, m.Error):
             self.answer(fx.Answer(call, message.code, b"", message.message, message.meta))
         else:

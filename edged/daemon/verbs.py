@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 VERB_SECONDS = 60.0
 """No verb takes longer, but for a stream that is followed: that lasts as long as its connection."""
 
+PAGE = 120
+"""Sessions of one listing: with the longest keys and names they fit into what a frame may hold."""
+
 Verb = Callable[["Node", Link, m.Request], Awaitable[tuple[Any, bytes | None]]]
 
 
@@ -122,8 +125,14 @@ async def function_logs(node: "Node", link: Link, request: m.Request) -> tuple[A
 
 
 async def session_list(node: "Node", link: Link, request: m.Request) -> tuple[Any, bytes | None]:
-    """Sessions as the state store has them."""
-    outcome = await ask(node.store, ListSessions(request.params.get("function"), None, 500))
+    """A page of the sessions that the state store has; an empty one is the end."""
+    after = request.params.get("after")
+    if after is not None:
+        try:
+            after = SessionKey(*after)
+        except TypeError:
+            raise call_error(Code.BAD_REQUEST, "after is [function, session]") from None
+    outcome = await ask(node.store, ListSessions(request.params.get("function"), after, PAGE))
     if not isinstance(outcome, Listed):
         raise _store_error(outcome)
     return [
@@ -210,10 +219,13 @@ async def session_offer(node: "Node", link: Link, request: m.Request) -> tuple[A
     return await node.offered(_key(request), request.params, request.blob), None
 
 
-async def session_commit(node: "Node", link: Link, request: m.Request) -> tuple[Any, bytes | None]:
+def session_commit(node: "Node", request: m.Request) -> m.Reply | m.Error:
     """The record names this node."""
-    node.committed(_key(request), request.params)
-    return {}, None
+    try:
+        node.committed(_key(request), request.params)
+    except (CallError, KeyError, TypeError) as error:
+        return m.Error(request.id, Code.BAD_REQUEST, str(error)[:500])
+    return m.Reply(request.id, {})
 
 
 async def node_sync(node: "Node", link: Link, request: m.Request) -> tuple[Any, bytes | None]:
@@ -242,8 +254,12 @@ NODE_VERBS: dict[str, Verb] = {
     "function.fetch": function_fetch,
     "session.invite": session_invite,
     "session.offer": session_offer,
+}
+AT_ONCE: dict[str, Callable[["Node", m.Request], m.Reply | m.Error]] = {
     "session.commit": session_commit,
 }
+"""Node verbs that must be done before what follows them on the connection: no task runs them."""
+
 _STREAMED = object()
 
 

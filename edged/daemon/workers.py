@@ -353,6 +353,7 @@ class Workers:
         taken = worker.function.pool.overdue(worker)
         for waiting in taken:
             worker.calls.pop(waiting.serial, None)
+            waiting.container = None
             worker.link.send(encode(m.Cancel(waiting.serial)))
         if taken:
             self._touch(worker.link)

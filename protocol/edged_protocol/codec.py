@@ -99,7 +99,8 @@ class UnknownType(RemoteProtocolError):
     def __init__(self, fields: list[Any]) -> None:
         super().__init__("unknown_type", repr(fields[0])[:40])
         known = type(fields[0]) is int and fields[0] >= 16 and len(fields) > 1
-        self.id: int | None = fields[1] if known and type(fields[1]) is int else None
+        valid = known and type(fields[1]) is int and fields[1] >= 0
+        self.id: int | None = fields[1] if valid else None
 
 
 def _unpack(data: bytes, array: int, mapping: int, text: int) -> Any:

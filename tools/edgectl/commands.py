@@ -141,8 +141,16 @@ def call(
 
 def sessions(desk: Desk, function: str | None) -> None:
     """`edgectl sessions [FN]`."""
-    params = {"function": arguments.function_name(function)} if function else {}
-    desk.show_rows(_ask(desk, "session.list", params), SESSION_COLUMNS)
+    params: dict[str, Any] = {"function": arguments.function_name(function)} if function else {}
+    rows: list[dict[str, Any]] = []
+    with desk.connect() as mesh:
+        while page := mesh.request("session.list", params)[0]:
+            last = [page[-1]["function"], page[-1]["session"]]
+            if last == params.get("after"):
+                break  # a node that does not know `after` says the same again
+            rows += page
+            params["after"] = last
+    desk.show_rows(rows, SESSION_COLUMNS)
 
 
 def session_get(desk: Desk, target: str) -> None:
