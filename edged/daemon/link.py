@@ -1,7 +1,6 @@
 """One framed connection on a non-blocking socket (DESIGN §10, §11).
 
-Many frames per wakeup in, one write per wakeup out. The write is tried at once, without a task between;
-only a socket that would block gets a task that waits for it. A trio stream with a writer task of its own
+The hub says when to read; many frames per read. The write is tried at once, without a task between; only a socket that would block gets a task that waits for it. A trio stream with a writer task of its own
 costs a wakeup per burst and was measured at half the speed.
 """
 
@@ -17,6 +16,8 @@ from edged_protocol.codec import encode
 from edged_protocol.connection import Connection
 from edged_protocol.errors import ProtocolError
 from edged_protocol.limits import READ_CHUNK
+
+from .hub import Hub
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Link:
         sock: socket.socket,
         connection: Connection,
         handle: Callable[["Link", list[m.Message]], None],
+        hub: Hub,
     ) -> None:
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -45,6 +47,8 @@ class Link:
         self._sock = sock
         self._connection = connection
         self._handle = handle
+        self._hub = hub
+        self._greeted = trio.Event()
         self._out: list[bytes] = []
         self._pending = 0
         self._blocked = False
@@ -65,23 +69,22 @@ class Link:
                 self._nursery, self._scope = nursery, nursery.cancel_scope
                 self.send(self._connection.outgoing())
                 self.flush()
+                if not self.closed:
+                    self._hub.add(self._sock.fileno(), self)
                 await self._greet()
-                while not self.closed:
-                    await self._read_once()
-                nursery.cancel_scope.cancel()
+                await trio.sleep_forever()  # `cut` ends it
         finally:
-            self.closed = True
+            self.cut("the node ends it")
             self._sock.close()
 
     async def _greet(self) -> None:
         with trio.move_on_after(HANDSHAKE_SECONDS):
-            while not self._connection.established and not self.closed:
-                await self._read_once()
+            await self._greeted.wait()
         if not self._connection.established:
             self.cut("no handshake in time")
 
-    async def _read_once(self) -> None:
-        await trio.lowlevel.wait_readable(self._sock)
+    def readable(self) -> None:
+        """Take one read's worth of bytes and handle the messages it completes."""
         try:
             data = self._sock.recv(READ_CHUNK)
         except BlockingIOError:
@@ -98,7 +101,8 @@ class Link:
         try:
             messages = self._connection.receive(data)
             self._out_handshake()
-            self._handle(self, messages)
+            if messages:
+                self._handle(self, messages)
         except ProtocolError as error:
             self.goaway(error.reason)
             log.info("%s: %s", self.name or "a stranger", error)
@@ -108,6 +112,8 @@ class Link:
         if out:
             self.send(out)
             self.flush()
+        if self._connection.established:
+            self._greeted.set()
 
     def send(self, data: bytes) -> None:
         """Queue one or more whole frames."""
@@ -117,7 +123,10 @@ class Link:
 
     def flush(self) -> None:
         """Write what is queued in one go; the rest waits for the socket."""
-        if self._blocked or not self._out or self.closed:
+        if not self._out or self.closed:
+            return
+        if self._blocked:
+            self._bound()
             return
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         try:
@@ -135,9 +144,6 @@ class Link:
 
     async def _drain(self) -> None:
         while self._out and not self.closed:
-            if self._pending > MAX_PENDING_OUT and len(self._out) > 1:
-                self.cut(f"{self._pending} bytes wait for a slow reader")
-                return
             with trio.move_on_after(WRITE_SECONDS) as scope:
                 await trio.lowlevel.wait_writable(self._sock)
             if scope.cancelled_caught:
@@ -157,6 +163,10 @@ class Link:
             self._out = [data[sent:]] if self._pending else []
         self._blocked = False
 
+    def _bound(self) -> None:
+        if self._pending > MAX_PENDING_OUT and len(self._out) > 1:
+            self.cut(f"{self._pending} bytes wait for a slow reader")
+
     def goaway(self, reason: str) -> None:
         """Say why, then end the connection; what cannot be written at once is lost."""
         self.send(encode(m.GoAway(reason)))
@@ -168,6 +178,7 @@ class Link:
         if self.closed:
             return
         self.closed, self.reason = True, reason
+        self._hub.remove(self._sock.fileno())
         self._out.clear()
         if self._scope is not None:
             self._scope.cancel()

@@ -30,6 +30,7 @@ from edged_protocol.limits import MAX_FRAME, MAX_FRAME_TRUSTED, MAX_INFLIGHT, PR
 from . import verbs
 from .bundles import Bundles, write_whole
 from .host import Host, Spec, StartFailed
+from .hub import Hub
 from .link import Link
 from .peers import Peers
 from .relay import Relay
@@ -81,10 +82,12 @@ class Node:
         self.store: Store = self._open_store()
         self.relay = Relay(self.name, self.boot, self.router, self.store, self.timers, self.serials)
         self.relay.tell = self._tell
+        self.hub = Hub(self.relay.settle)
         self.workers = self.relay.workers = self._workers()
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
             nursery.start_soon(self.timers.run)
+            nursery.start_soon(self.hub.run)
             await nursery.start(self.store.run)
             await nursery.start(self.host.run)
             await nursery.start(self.workers.run)
@@ -107,6 +110,7 @@ class Node:
             self.relay.call_lost,
             self.relay.seat_lost,
             self.relay.settle,
+            self.hub,
         )
 
     def _open_store(self) -> Store:
@@ -161,7 +165,7 @@ class Node:
         def welcome(hello: m.Hello) -> m.Welcome:
             return self._welcome(link, hello, trusted)
 
-        link = Link(sock, Connection.acceptor(welcome), self.received)
+        link = Link(sock, Connection.acceptor(welcome), self.received, self.hub)
         await self.serve_link(link)
 
     def _welcome(self, link: Link, hello: m.Hello, trusted: bool) -> m.Welcome:
@@ -198,7 +202,7 @@ class Node:
             self.relay.link_lost(link)
 
     def received(self, link: Link, messages: list[m.Message]) -> None:
-        """Everything one wakeup brought on a connection, then one write per touched connection."""
+        """Everything one read brought on a connection; the hub writes what comes of it."""
         now = trio.current_time()
         for message in messages:
             if type(message) is m.Invoke:
@@ -207,7 +211,6 @@ class Node:
                 self._answered(link, message, now)
             else:
                 self._received_rare(link, message)
-        self.relay.settle()
 
     def _answered(self, link: Link, message: m.Result | m.Error, now: float) -> None:
         waiting = link.waiting.get(message.id)

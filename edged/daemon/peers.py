@@ -73,7 +73,7 @@ class Peers:
             "mesh": node.config.mesh.name,
             "boot": node.boot,
         }
-        link = Link(sock, Connection.dialer(hello), node.received)
+        link = Link(sock, Connection.dialer(hello), node.received, node.hub)
         link.role, link.info = "node", {"dialled": True}
         await node.serve_link(link)
 

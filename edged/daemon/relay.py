@@ -224,22 +224,26 @@ class Relay:
 
     def worker_answer(self, call: Call, message: m.Result | m.Error, now: float) -> None:
         """A container answered."""
-        failed = isinstance(message, m.Error)
+        if call.session is None:
+            self._stateless_answer(call, message)
+            return
         code = message.code if isinstance(message, m.Error) else 0
         text = message.message if isinstance(message, m.Error) else ""
         body = message.body if isinstance(message, m.Result) else b""
-        if call.session is not None:
-            blob = message.blob if isinstance(message, m.Result) else None
-            key = SessionKey(call.function, call.session)
-            seat = self.seats.get(key)
-            if seat is not None:
-                meta = message.meta
-                self.perform(seat, lambda s: s.on_answer(call, code, body, text, meta, blob, now))
-            return
-        meta = dict(message.meta or {})
+        blob = message.blob if isinstance(message, m.Result) else None
+        seat = self.seats.get(SessionKey(call.function, call.session))
+        if seat is not None:
+            meta = message.meta
+            self.perform(seat, lambda s: s.on_answer(call, code, body, text, meta, blob, now))
+
+    def _stateless_answer(self, call: Call, message: m.Result | m.Error) -> None:
+        meta = {} if message.meta is None else message.meta
         meta["node"] = self._node
         meta["queue_us"] = max(0, int((call.started - call.arrived) * 1e6))
-        self.answer(fx.Answer(call, code, b"" if failed else body, text, meta))
+        if type(message) is m.Result:
+            self.answer(fx.Answer(call, 0, message.body, "", meta))
+        elif type(message) is m.Error:
+            self.answer(fx.Answer(call, message.code, b"", message.message, meta))
 
     def call_lost(self, call: Call, code: int, message: str) -> None:
         """The pool could not run a call to its end."""

@@ -19,6 +19,7 @@ from edged_protocol.connection import Connection
 from edged_protocol.limits import MAX_FRAME_TRUSTED, PROTO
 
 from .host import Container, Host, Spec, StartFailed
+from .hub import Hub
 from .link import Link
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ class Workers:
         lost: Callable[[Call, int, str], None],
         seat_lost: Callable[[Any], None],
         settle: Callable[[], None],
+        hub: Hub,
     ) -> None:
         self._host = host
         self._slots = slots
@@ -108,6 +110,7 @@ class Workers:
         self._lost = lost
         self._seat_lost = seat_lost
         self._settle = settle
+        self._hub = hub
         self._nursery: trio.Nursery | None = None
         self.functions: dict[str, Deployed] = {}
         self._starting = 0
@@ -267,7 +270,7 @@ class Workers:
         name = f"{function.spec.manifest.name}-{next(self._serials)}"
         container = await self._host.start(function.spec, name)
         connection = Connection.acceptor(lambda _: m.Welcome(self._welcome))
-        worker = Worker(function, container, Link(container.sock, connection, self._received))
+        worker = Worker(function, container, Link(container.sock, connection, self._received, self._hub))
         worker.link.name = name
         worker.link.info["worker"] = worker
         self._alive.add(worker)
@@ -299,8 +302,7 @@ class Workers:
             elif isinstance(message, m.Reply) and message.id in worker.verbs:
                 worker.verbs.pop(message.id)(message)
         if worker.seat is None:
-            self.feed(worker.function, now)
-        self._settle()
+            self._hungry.add(worker.function)
 
     def _one_answer(self, worker: Worker, message: m.Result | m.Error, now: float) -> None:
         verb = worker.verbs.pop(message.id, None)

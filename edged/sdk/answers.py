@@ -66,7 +66,7 @@ def traceback_tail(error: BaseException) -> str:
 def packed_result(method: Method, value: Any) -> bytes:
     """A handler's answer as a body; a dataclass travels as a map."""
     try:
-        data: bytes = msgpack.packb(value, use_bin_type=True, default=_as_map)
+        data: bytes = _pack(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Unpackable(f"{method.name} returned what msgpack cannot carry: {error}") from error
     return data
@@ -77,3 +77,6 @@ def _as_map(value: Any) -> dict[str, Any]:
     if names is None:
         raise TypeError(f"{type(value).__name__} is no msgpack type: {value!r:.80}")
     return {name: getattr(value, name) for name in names}
+
+
+_pack = msgpack.Packer(use_bin_type=True, autoreset=True, default=_as_map).pack

@@ -14,14 +14,17 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-HOLD_SECONDS = 0.0002
-"""Longest an answer waits so that it may leave in one write with the next."""
+HOLD_SECONDS = 0.001
+"""Longest an answer waits for those of calls that are here already, to leave in one write with them."""
 
 HOLD_BYTES = 64 * 1024
 """Beyond it a joint write saves nothing."""
 
-READ_BYTES = 256 * 1024
-"""More than a Unix socket buffers: one read empties it."""
+READ_BYTES = 64 * 1024
+"""Taken in one read, into a buffer that is there already: a fresh one of this size costs more than the read."""
+
+LOOK_SECONDS = 0.0002
+"""With calls in hand the socket is looked at this often: a CANCEL must find a call behind a long one."""
 
 SAFE_FD = 200
 """The socket moves here: a stray `os.close(3)`, or a file object the function opened while it was
@@ -40,6 +43,8 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = _moved(sock)
         self._sock.setblocking(True)
+        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._looked = 0.0
         self._pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
         self._rest = b""
         self._need = 4
@@ -51,23 +56,30 @@ class Channel:
         self.max_frame = 1 << 20
         """Largest frame the daemon takes; WELCOME tells."""
 
-    def receive(self, *, wait: bool) -> list[list[Any]]:
+    @property
+    def stale(self) -> bool:
+        """Whether the last look at the socket is so old that another is due between two calls."""
+        return time.monotonic() - self._looked > LOOK_SECONDS
+
+    def receive(self, *, wait: bool = True) -> list[list[Any]]:
         """All that can be read now; with `wait` at least one read. Raises Closed."""
         messages: list[list[Any]] = []
         flags = 0 if wait else socket.MSG_DONTWAIT
         while True:
             try:
-                data = self._sock.recv(READ_BYTES, flags)
+                count = self._sock.recv_into(self._buffer, 0, flags)
             except BlockingIOError:
-                return messages
+                break
             except OSError as error:
                 raise Closed from error
-            if not data:
+            if not count:
                 raise Closed
-            self._cut(data, messages)
-            if len(data) < READ_BYTES and (messages or not wait):
-                return messages
+            self._cut(bytes(self._buffer[:count]), messages)
+            if count < READ_BYTES and (messages or not wait):
+                break
             flags = socket.MSG_DONTWAIT if messages else flags
+        self._looked = time.monotonic()
+        return messages
 
     def _cut(self, data: bytes, messages: list[list[Any]]) -> None:
         """Append the messages completed by `data`; keep the rest in parts, joined once."""

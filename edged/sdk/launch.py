@@ -44,10 +44,13 @@ def _prctl(option: int) -> None:
 
 
 def limit_process(limits: Limits) -> None:
-    """Memory, core files, privileges and the kernel's choice of victim; inherited by every fork."""
+    """Memory, core files, privileges, scheduling, the kernel's choice of victim; inherited by forks."""
     _prctl(_PR_SET_NO_NEW_PRIVS)
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):
+        # Waking a container must not push the daemon off its processor in the middle of a wakeup.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(str(OOM_SCORE))
 

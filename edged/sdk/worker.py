@@ -74,7 +74,9 @@ class Worker:
         while self._running:
             if not self._queue:
                 self._channel.flush()
-            self._take(self._channel.receive(wait=not self._queue))
+                self._take(self._channel.receive())
+            elif self._channel.stale:
+                self._take(self._channel.receive(wait=False))
             if self._queue:
                 _, (message, arrived) = self._queue.popitem(last=False)
                 await self._answer(message, arrived)
@@ -93,7 +95,7 @@ class Worker:
         self._channel.answer(self._channel.encode((1, info)))
         self._channel.flush()
         while not self._node:
-            self._take(self._channel.receive(wait=True))
+            self._take(self._channel.receive())
 
     def _take(self, messages: list[list[Any]]) -> None:
         """Sort what arrived: calls and verbs wait their turn, the rest is dealt with now."""

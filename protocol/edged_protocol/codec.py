@@ -135,7 +135,8 @@ def _check_depth(value: Any, left: int) -> None:
     if left == 0:
         raise RemoteProtocolError("too_deep")
     for item in value.values() if kind is dict else value:
-        _check_depth(item, left - 1)
+        if type(item) is dict or type(item) is list:
+            _check_depth(item, left - 1)
 
 
 def _check_large(frame: bytes) -> None:
@@ -225,7 +226,11 @@ def _scalar(value: Any) -> Any:
 
 
 def _invoke(fields: list[Any]) -> m.Invoke:
-    id_, function, session, method, call_id, timeout, body, meta, blob = _fields(fields, 7, 9)
+    if len(fields) == 9:  # the usual form, without a list between
+        _, id_, function, session, method, call_id, timeout, body, meta = fields
+        blob = None
+    else:
+        id_, function, session, method, call_id, timeout, body, meta, blob = _fields(fields, 7, 9)
     if (
         type(id_) is not int
         or id_ < 0
@@ -245,8 +250,21 @@ def _invoke(fields: list[Any]) -> m.Invoke:
 
 
 def _result(fields: list[Any]) -> m.Result:
-    id_, body, meta, blob = _fields(fields, 2, 4)
-    return m.Result(_uint(id_), _bytes(body), _optional_map(meta), _optional(_bytes, blob))
+    if len(fields) == 4:
+        _, id_, body, meta = fields
+        blob = None
+    else:
+        id_, body, meta, blob = _fields(fields, 2, 4)
+    if (
+        type(id_) is not int
+        or id_ < 0
+        or type(body) is not bytes
+        or (blob is not None and type(blob) is not bytes)
+    ):
+        raise RemoteProtocolError("bad_field", "RESULT")
+    if meta is not None:
+        _map(meta)
+    return m.Result(id_, body, meta, blob)
 
 
 def _error(fields: list[Any]) -> m.Error:

@@ -86,6 +86,12 @@ async def test_a_container_answers_and_dies_on_request(rig: Rig) -> None:
     assert gone(container.pid)
 
 
+async def test_a_container_waits_for_the_daemon(rig: Rig) -> None:
+    """Containers are batch work for the scheduler: being woken, they push nobody off a processor."""
+    container, _ = await rig.start()
+    assert os.sched_getscheduler(container.pid) == os.SCHED_BATCH
+
+
 async def test_a_container_ends_by_itself_when_nobody_listens(rig: Rig) -> None:
     """The end of the stream is an order to go: status 0."""
     container, peer = await rig.start()
