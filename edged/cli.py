@@ -9,13 +9,19 @@ import click
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="edged")
 def main() -> None:
-    """Run a node of an edged mesh: broker and worker host in one daemon."""
+    """Run a node of an edged mesh: broker and worker host in one daemon.
+
+    Example: edged dev --nodes 3
+    """
 
 
 @main.command()
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="a TOML file")
 def run(config: Path) -> None:
     """Run one node until SIGINT or SIGTERM.
+
+    Then it takes no more calls, answers those that run, saves its sessions to the store, names on stderr what
+    could not be saved, and exits with 0.
 
     Example: edged run --config /etc/edged/edged.toml
     """
@@ -36,13 +42,20 @@ def check(file: Path) -> None:
 
 
 @main.command()
-@click.option("--nodes", default=1, show_default=True, type=click.IntRange(1, 64))
+@click.option("--nodes", default=1, show_default=True, type=click.IntRange(1, 64), help="how many")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="kept; default: a temporary one")
-@click.option("--containers", default=16, show_default=True, help="slots of each node")
+@click.option(
+    "--containers",
+    default=16,
+    show_default=True,
+    type=click.IntRange(0, 4096),
+    help="slots of each node",
+)
 def dev(nodes: int, data_dir: Path | None, containers: int) -> None:
-    """Run a mesh of NODES on loopback, with no configuration; the first serves the store.
+    """Run a mesh on loopback, with no configuration.
 
-    Prints one JSON line when all of them serve, then stays until SIGINT or SIGTERM.
+    The first node serves the store. Prints one JSON line when all of them serve, then stays until SIGINT or
+    SIGTERM; each node then answers what runs and saves its sessions.
 
     Example: edged dev --nodes 3
     """

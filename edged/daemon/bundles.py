@@ -26,6 +26,9 @@ HASH = re.compile("[0-9a-f]{64}")
 MAX_BUNDLE = 64 * 1024 * 1024
 """A function is code and small models; larger things belong beside it."""
 
+MAX_UPLOADS = 5
+"""Half-way at the same time; each holds its bytes. One that nobody goes on with must not block the others."""
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write, fsync, rename: after a crash the old file or the new one is there."""
@@ -44,6 +47,7 @@ class Bundles:
         self._root = data_dir / "functions"
         self._uploads: dict[str, bytearray] = {}
         self._disk = trio.CapacityLimiter(2)
+        self._saving = trio.Lock()
 
     async def load(self) -> Catalogue:
         """The catalogue as it was saved; an unreadable one is set aside, peers know it too."""
@@ -61,11 +65,11 @@ class Bundles:
             return Catalogue()
 
     async def save(self, catalogue: Catalogue) -> None:
-        """Keep the pointers."""
-        data = pack([list(pointer) for pointer in catalogue.all()])
-        await trio.to_thread.run_sync(
-            write_whole, self._root / "catalogue", data, limiter=self._disk
-        )
+        """Keep the pointers as they are when it is their turn: the last to be written are the newest."""
+        async with self._saving:
+            data = pack([list(pointer) for pointer in catalogue.all()])
+            path = self._root / "catalogue"
+            await trio.to_thread.run_sync(write_whole, path, data, limiter=self._disk)
 
     def _path(self, hash_: str) -> Path:
         """Where that bundle is unpacked. Raises ValueError: a name may come from anybody."""
@@ -78,9 +82,10 @@ class Bundles:
         self._path(hash_)
         if not 0 < total <= MAX_BUNDLE:
             raise ValueError(f"a bundle has 1 to {MAX_BUNDLE} bytes")
-        if len(self._uploads) > 4 and hash_ not in self._uploads:
-            raise ValueError("too many uploads at once")
-        have = self._uploads.setdefault(hash_, bytearray())
+        have = self._uploads.pop(hash_, bytearray())
+        self._uploads[hash_] = have
+        while len(self._uploads) > MAX_UPLOADS:
+            del self._uploads[next(iter(self._uploads))]  # it has waited longest for its next piece
         if offset != len(have) or offset + len(chunk) > total:
             if offset == 0:
                 have.clear()

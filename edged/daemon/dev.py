@@ -14,7 +14,7 @@ START_SECONDS = 20.0
 """For one node to serve; a Pi needs about three."""
 
 STOP_SECONDS = 15.0
-"""After SIGTERM; then SIGKILL."""
+"""After SIGTERM, somewhat more than a node allows itself; then SIGKILL."""
 
 CONFIG = """[node]
 name = "{name}"
@@ -116,6 +116,14 @@ def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
 
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """The first serves the store, in which the others save their sessions: it goes last."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # impatience must not leave nodes behind
+    _end(processes[1:])
+    _end(processes[:1])
+
+
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         if process.poll() is None:
             process.terminate()

@@ -7,14 +7,13 @@ dialled by the lower name stays.
 import logging
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from edged_protocol import messages as m
 from edged_protocol.codec import encode
-from edged_protocol.connection import Connection
 from edged_protocol.errors import Code, call_error
 
 from .link import Link
@@ -29,6 +28,26 @@ DIAL_SECONDS = 2.0
 
 ASK_SECONDS = 35.0
 """A verb relayed for an operator; moves take up to 30 s."""
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _two_counts(value: object) -> bool:
+    return isinstance(value, list) and [type(item) for item in value] == [int, int]
+
+
+INTRODUCTION: dict[str, Callable[[Any], bool]] = {
+    "node": lambda value: isinstance(value, str),
+    "address": lambda value: isinstance(value, str),
+    "labels": _texts,
+    "containers": _two_counts,
+    "sessions": lambda value: type(value) is int,
+    "functions": _texts,
+    "pointers": lambda value: isinstance(value, list),
+}
+"""What the elements of `node.sync` must be: WELCOME and `mesh.nodes` show them to others."""
 
 
 class Peers:
@@ -73,15 +92,13 @@ class Peers:
             "mesh": node.config.mesh.name,
             "boot": node.boot,
         }
-        link = Link(sock, Connection.dialer(hello), node.received, node.hub)
-        link.role, link.info = "node", {"dialled": True}
-        await node.serve_link(link)
+        await node.connections.serve(node.connections.dialled(sock, hello))
 
     def greeted(self, link: Link, message: m.Hello | m.Welcome) -> None:
         """The handshake of a node's connection is done."""
         info = message.info
         link.name = str(info.get("node" if isinstance(message, m.Welcome) else "name"))
-        link.info = {**link.info, **info}
+        link.info["boot"] = str(info.get("boot", ""))
         old = self._node.relay.peers.get(link.name)
         if link.name == self._node.name:
             link.cut("this is myself")
@@ -101,6 +118,14 @@ class Peers:
         return dialler == min(self._node.name, new.name) and bool(new.info.get("dialled")) != bool(
             old.info.get("dialled")
         )
+
+    def introduced(self, link: Link, params: m.Map) -> None:
+        """A peer said what it is and runs. Raises CallError for what is no introduction."""
+        wrong = [name for name, right in INTRODUCTION.items() if not right(params.get(name))]
+        if wrong:
+            raise call_error(Code.BAD_REQUEST, f"node.sync: {', '.join(wrong)} make no sense")
+        link.info["sync"] = params
+        self._node.router.peer(link.name, params["functions"])
 
     def lost(self, link: Link) -> None:
         """A connection ended."""
@@ -126,13 +151,15 @@ class Peers:
             raise call_error(Code.OWNER_UNREACHABLE, f"node {name} is not reachable from here")
         return str(link.info.get("boot", ""))
 
-    def _request(
+    def request(
         self, link: Link, verb: str, params: m.Map, blob: bytes | None, done: Callable[[Any], None]
-    ) -> None:
+    ) -> int:
+        """Send a verb with the next write; `done` gets its REPLY, its ERROR or each ITEM. Its id."""
         serial = next(self._node.serials)
         link.waiting[serial] = done
         link.send(encode(m.Request(serial, verb, params, blob)))
         self._node.relay.touch(link)
+        return serial
 
     def store_sender(self, node: str) -> Callable[..., bool]:
         """How the mesh store reaches the node that serves it; False when it is not connected."""
@@ -141,7 +168,7 @@ class Peers:
             link = self._node.relay.peers.get(node)
             if link is None or link.closed:
                 return False
-            self._request(link, verb, params, blob, done)
+            self.request(link, verb, params, blob, done)
             link.flush()
             return True
 
@@ -159,7 +186,7 @@ class Peers:
             answer.append(message)
             came.set()
 
-        self._request(link, verb, params, None, done)
+        self.request(link, verb, params, None, done)
         link.flush()
         with trio.move_on_after(ASK_SECONDS):
             await came.wait()
@@ -170,7 +197,7 @@ class Peers:
         return answer[0]
 
     def _send_sync(self, link: Link) -> None:
-        self._request(link, "node.sync", self._node.sync_params(), None, lambda _: None)
+        self.request(link, "node.sync", self._node.introduction(), None, lambda _: None)
 
     def sync_soon(self) -> None:
         """Tell all peers what this node runs."""
@@ -178,18 +205,18 @@ class Peers:
             self._send_sync(link)
             link.flush()
 
-    async def sync_all(self) -> None:
-        """Tell all peers and wait, within reason, until those that can serve it do."""
+    async def sync_all(self, wanted: Iterable[str]) -> None:
+        """Tell all peers and wait, within reason, until those that can serve `wanted` do."""
         self.sync_soon()
+        functions = set(wanted)
         with trio.move_on_after(5):
-            wanted = sorted(self._node.catalogue.deployed())
-            while not self._all_serve(wanted):  # noqa: ASYNC110 - a rare verb, five seconds at most
+            while not self._all_serve(functions):  # noqa: ASYNC110 - a rare verb, five seconds at most
                 await trio.sleep(0.01)
 
-    def _all_serve(self, wanted: list[str]) -> bool:
+    def _all_serve(self, wanted: set[str]) -> bool:
         for link in self._node.relay.peers.values():
             row = link.info.get("sync")
-            if row and row["containers"][1] and not set(wanted) <= set(row["functions"]):
+            if row and row["containers"][1] and not wanted.issubset(row["functions"]):
                 return False
         return True
 

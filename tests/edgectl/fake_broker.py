@@ -13,6 +13,11 @@ from edged_protocol.connection import Connection
 Answer = Callable[[m.Request | m.Invoke], list[m.Message]]
 
 
+def unknown(asked: m.Request | m.Invoke) -> list[m.Message]:
+    """As a node answers a verb it does not know."""
+    return [m.Error(asked.id, 203, "not known")]
+
+
 class FakeBroker:
     """Serves one connection after another; `seen` is what it was asked, `script` what it says."""
 
@@ -72,7 +77,7 @@ class FakeBroker:
                     continue
                 self.seen.append(message)
                 key = message.verb if isinstance(message, m.Request) else "call"
-                answers = self.script[key](message)
+                answers = self.script.get(key, unknown)(message)
                 if not answers:
                     return
                 sock.sendall(b"".join(encode(answer) for answer in answers))

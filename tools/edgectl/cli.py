@@ -17,13 +17,14 @@ from edged_protocol.limits import MAX_TIMEOUT_MS
 from . import arguments, commands
 from .addresses import targets
 from .commands import CALL_SECONDS, Desk
-from .failures import UNREACHABLE, exit_code
+from .failures import INTERRUPTED, UNREACHABLE, exit_code
 from .render import printable
 
 EXIT_CODES = (
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 rejected (not run), 5 unknown outcome, "
-    "6 unreachable."
+    "6 unreachable, 130 interrupted."
 )
+_WHERE = "(--node, --admin, EDGED_NODE or EDGED_ADMIN say where a node is)"
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
@@ -102,7 +103,7 @@ COMMANDS = (
     Row(
         "logs",
         commands.logs,
-        "What FN's containers printed; JSON lines with -o json.",
+        "What FN's containers printed, on all nodes. With -o json each line is a JSON object.",
         "edgectl logs counter -f",
         (_FUNCTION, click.Option(["-f", "--follow"], is_flag=True, help="go on until interrupted")),
     ),
@@ -152,8 +153,10 @@ class Tool(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail(ctx, "interrupted", INTERRUPTED)
         except Unreachable as error:
-            _fail(ctx, str(error), UNREACHABLE)
+            _fail(ctx, f"no answer from the mesh: {error}\n{_WHERE}", UNREACHABLE)
         except CallError as error:
             _fail(ctx, _explained(error), exit_code(error))
 
@@ -166,7 +169,8 @@ def _fail(ctx: click.Context, text: str, code: int) -> NoReturn:
 
 def _explained(error: CallError) -> str:
     trace = error.meta.get("traceback")
-    return f"{trace}\n{error}" if isinstance(trace, str) else str(error)
+    told = f"{trace}\n{error}" if isinstance(trace, str) else str(error)
+    return "\n".join([told, *getattr(error, "__notes__", ())])
 
 
 def _command(row: Row) -> click.Command:
@@ -187,7 +191,14 @@ def _command(row: Row) -> click.Command:
 @click.version_option(package_name="edged")
 @click.option("--node", metavar="ADDR", help="host:port of a node; default: $EDGED_NODE")
 @click.option("--admin", metavar="SOCK", help="a node's admin socket; default: $EDGED_ADMIN")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="for people, or one JSON document",
+)
 @click.pass_context
 def main(ctx: click.Context, node: str | None, admin: str | None, output: str) -> None:
     """Look after a mesh of edged nodes.

@@ -4,8 +4,8 @@ Plain functions over one connection; refuses to know how options are declared an
 """
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from edged_protocol.bundle import pack_directory
 from edged_protocol.client import Options, Prefer
 from edged_protocol.errors import Code, UnknownOutcome, call_error
 
-from . import arguments
+from . import arguments, hints
 from .addresses import Target
 from .render import listing, printable, table, to_json
 from .upload import upload
@@ -42,6 +42,12 @@ class Desk:
         """The mesh, for one command. Raises Unreachable."""
         addresses = [target.address for target in self.targets]
         return connect(addresses, name="edgectl", role="operator")
+
+    @contextmanager
+    def about(self, function: str, session: str | None = None) -> Iterator[Mesh]:
+        """The mesh; what is not found is told with what is there under a similar name."""
+        with self.connect() as mesh, hints.hinting(mesh, function, session):
+            yield mesh
 
     def show(self, value: Any, as_text: Callable[[Any], str]) -> None:
         """The command's one document on stdout."""
@@ -103,7 +109,8 @@ def _send(mesh: Mesh, data: bytes) -> str:
 def remove(desk: Desk, function: str) -> None:
     """`edgectl remove FN`."""
     name = arguments.function_name(function)
-    _ask(desk, "function.remove", {"name": name})
+    with desk.about(name) as mesh:
+        mesh.request("function.remove", {"name": name})
     desk.show({"name": name}, lambda _: f"{name} removed")
 
 
@@ -123,7 +130,7 @@ def call(
     method = arguments.method_name(method)
     # A person decides about a try that may have run; what certainly did not is repeated in time.
     options: Options = {"prefer": prefer, "call_id": call_id, "timeout": timeout, "once": True}
-    with desk.connect() as mesh:
+    with desk.about(function) as mesh:
         try:
             chosen = mesh.function(function) if session is None else mesh.session(function, session)
             said = chosen.invoke(method, *args, **options)
@@ -143,7 +150,7 @@ def sessions(desk: Desk, function: str | None) -> None:
     """`edgectl sessions [FN]`."""
     params: dict[str, Any] = {"function": arguments.function_name(function)} if function else {}
     rows: list[dict[str, Any]] = []
-    with desk.connect() as mesh:
+    with desk.about(function) if function else desk.connect() as mesh:
         while page := mesh.request("session.list", params)[0]:
             last = [page[-1]["function"], page[-1]["session"]]
             if last == params.get("after"):
@@ -155,7 +162,7 @@ def sessions(desk: Desk, function: str | None) -> None:
 
 def session_get(desk: Desk, target: str) -> None:
     """`edgectl session get FN/SESSION`."""
-    desk.show_map(_ask(desk, "session.get", arguments.session_key(target)))
+    _session(desk, "session.get", arguments.session_key(target))
 
 
 def session_move(desk: Desk, verb: str, target: str, to: str | None) -> None:
@@ -163,19 +170,31 @@ def session_move(desk: Desk, verb: str, target: str, to: str | None) -> None:
     params = arguments.session_key(target)
     if to is not None:
         params["to"] = arguments.node_name(to)
-    desk.show_map(_ask(desk, verb, params))
+    _session(desk, verb, params)
+
+
+def _session(desk: Desk, verb: str, params: dict[str, Any]) -> None:
+    with desk.about(params["function"], params["session"]) as mesh:
+        desk.show_map(mesh.request(verb, params)[0])
 
 
 def logs(desk: Desk, function: str, follow: bool) -> None:
     """`edgectl logs FN [-f]`: a line per item, in JSON as well; an interrupt ends `-f` well."""
-    params = {"name": arguments.function_name(function), "follow": follow}
-    with desk.connect() as mesh:
-        try:
-            for item in mesh.stream("function.logs", params):
-                click.echo(to_json(item, None) if desk.json else _log_line(item))
-        except KeyboardInterrupt:
-            if not follow:
-                raise
+    name = arguments.function_name(function)
+    try:
+        with desk.about(name) as mesh:
+            for item in mesh.stream("function.logs", {"name": name, "follow": follow}):
+                _show_line(desk, item)
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+
+
+def _show_line(desk: Desk, item: Any) -> None:
+    if isinstance(item, dict) and "missing" in item:
+        click.echo(printable(f"{item.get('node')}: {item['missing']}"), err=True)
+    else:
+        click.echo(to_json(item, None) if desk.json else _log_line(item))
 
 
 def _log_line(item: Any) -> str:

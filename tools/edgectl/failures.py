@@ -4,6 +4,9 @@ from edged_protocol.errors import CallError, Code, outcome_of
 
 OK, FAILED, USAGE, NOT_FOUND, REJECTED, UNKNOWN, UNREACHABLE = range(7)
 
+INTERRUPTED = 130
+"""As a shell says it of a program that SIGINT ended."""
+
 _BY_OUTCOME = {
     "not_run_retry": REJECTED,
     "not_run": REJECTED,

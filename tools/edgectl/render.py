@@ -58,8 +58,12 @@ def table(columns: Sequence[str], rows: Sequence[Row]) -> str:
 
 
 def listing(row: Row) -> str:
-    """One object, a line per field."""
+    """One object, a line per field; a list of objects in it has a line for each of them."""
     width = max((len(key) for key in row), default=0)
-    return "\n".join(
-        f"{printable(key).ljust(width)}  {printable(cell(item))}" for key, item in row.items()
-    )
+    lines = []
+    for key, value in row.items():
+        several = isinstance(value, list) and value and isinstance(value[0], Mapping)
+        for index, item in enumerate(value if several else [value]):
+            label = "" if index else printable(key)
+            lines.append(f"{label.ljust(width)}  {printable(cell(item))}")
+    return "\n".join(lines)

@@ -1,0 +1,178 @@
+"""Every connection of a node, from its first byte to its last (DESIGN §2, §4, §10).
+
+Decides who is admitted in which role, and to which part of the node a message belongs. Refuses to know what
+those parts do with it. A connection's failure ends that connection only.
+
+A role is what the dialer says of itself: until there are TLS and keys it is a claim and no proof, it keeps
+mistakes apart and not attackers. What stands between a stranger and the operator's verbs is that a node
+listens on loopback, or that its configuration says `insecure` in so many words (`config`).
+"""
+
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+import trio
+
+from edged_protocol import messages as m
+from edged_protocol.codec import encode
+from edged_protocol.connection import Connection
+from edged_protocol.errors import Code, RemoteProtocolError
+from edged_protocol.limits import MAX_FRAME, MAX_FRAME_TRUSTED, MAX_INFLIGHT, PROTO
+
+from . import verbs
+from .hub import Hub
+from .link import Link
+from .relay import Relay
+from .stores.mesh import serve
+
+if TYPE_CHECKING:
+    from .node import Node
+
+log = logging.getLogger(__name__)
+
+
+class Connections:
+    """`take` what listeners accept, `serve` what was dialled; `received` sorts what is said."""
+
+    def __init__(self, node: "Node", relay: Relay, hub: Hub, nursery: trio.Nursery, most: int):
+        self._node = node
+        self._relay = relay
+        self._hub = hub
+        self._nursery = nursery
+        self._most = most
+        self.links: set[Link] = set()
+
+    def take(self, sock: socket.socket) -> None:
+        """A stranger's connection, served by a task of its own; beyond the bound it is closed."""
+        if len(self.links) >= self._most:
+            sock.close()
+        else:
+            self._nursery.start_soon(self._serve_stranger, sock)
+
+    async def _serve_stranger(self, sock: socket.socket) -> None:
+        link: Link
+
+        def welcome(hello: m.Hello) -> m.Welcome:
+            return self._welcome(link, hello)
+
+        link = Link(sock, Connection.acceptor(welcome), self.received, self._hub)
+        await self.serve(link)
+
+    def dialled(self, sock: socket.socket, hello: m.Map) -> Link:
+        """The link of a connection to another node, made by this one."""
+        link = Link(sock, Connection.dialer(hello), self.received, self._hub)
+        link.role, link.info = "node", {"dialled": True}
+        return link
+
+    async def serve(self, link: Link) -> None:
+        """One connection from first to last byte; its failures end here."""
+        self.links.add(link)
+        try:
+            await link.run()
+        except* Exception:
+            log.exception("connection %s failed", link.name)
+        finally:
+            self.links.discard(link)
+            self._node.peers.lost(link)
+            self._relay.link_lost(link)
+
+    # The handshake
+
+    def _welcome(self, link: Link, hello: m.Hello) -> m.Welcome:
+        role, mesh = hello.info["role"], self._node.config.mesh.name
+        if role == "worker":
+            raise RemoteProtocolError("forbidden", "containers have a socket of their own")
+        if role == "node" and hello.info.get("mesh") != mesh:
+            raise RemoteProtocolError("wrong_mesh", f"this is mesh {mesh}")
+        link.role, link.name = role, hello.info["name"][:63]
+        return m.Welcome(self._greeting(MAX_FRAME if role == "device" else MAX_FRAME_TRUSTED))
+
+    def _greeting(self, max_frame: int) -> m.Map:
+        node = self._node
+        return {
+            "proto": PROTO,
+            "mesh": node.config.mesh.name,
+            "node": node.name,
+            "boot": node.boot,
+            "max_frame": max_frame,
+            "max_inflight": MAX_INFLIGHT,
+            "brokers": [[node.name, node.address], *node.peers.brokers()],
+        }
+
+    def send_away(self) -> None:
+        """GOAWAY to all clients: finish what is in flight, then go elsewhere.
+
+        Other nodes get none. Their connections carry the store's operations and the moves of sessions,
+        which a stopping node needs to the end; `status.introduction` tells them not to send calls.
+        """
+        farewell = encode(m.GoAway("draining", {"brokers": self._node.peers.brokers()}))
+        for link in list(self.links):
+            if link.role != "node":
+                link.send(farewell)
+                link.flush()
+
+    # What is said
+
+    def received(self, link: Link, messages: list[m.Message]) -> None:
+        """Everything one read brought on a connection; the hub writes what comes of it."""
+        now = trio.current_time()
+        for message in messages:
+            if type(message) is m.Invoke:
+                self._relay.invoke(link, message, now)
+            elif type(message) is m.Result or type(message) is m.Error:
+                self._answered(link, message, now)
+            else:
+                self._received_rare(link, message)
+
+    def _answered(self, link: Link, message: m.Result | m.Error, now: float) -> None:
+        waiting = link.waiting.get(message.id)
+        if callable(waiting):
+            del link.waiting[message.id]
+            waiting(message)
+        else:
+            self._relay.peer_answer(link, message, now)
+
+    def _received_rare(self, link: Link, message: m.Message) -> None:
+        if isinstance(message, m.Request):
+            self._requested(link, message)
+        elif isinstance(message, m.Reply | m.Item):
+            self._replied(link, message)
+        elif isinstance(message, m.Ping):
+            link.send(encode(m.Pong(message.nonce)))
+            self._relay.touch(link)
+        elif isinstance(message, m.Cancel):
+            self._node.followed.discard((link, message.id))
+        elif isinstance(message, m.Hello | m.Welcome) and link.role == "node":
+            self._node.peers.greeted(link, message)
+
+    def _replied(self, link: Link, message: m.Reply | m.Item) -> None:
+        waiting = link.waiting.get(message.id)
+        if callable(waiting):
+            if isinstance(message, m.Reply) or message.last:
+                del link.waiting[message.id]
+            waiting(message)
+
+    def _requested(self, link: Link, message: m.Request) -> None:
+        if message.verb.startswith("store.") and link.role == "node":
+            serve(
+                self._node.store,
+                message.verb,
+                message.params,
+                message.blob,
+                lambda reply: _send_now(link, reply._replace(id=message.id)),
+            )
+        elif message.verb in verbs.AT_ONCE and link.role == "node":
+            _send_now(link, verbs.AT_ONCE[message.verb](self._node, message))
+        elif link.inflight >= MAX_INFLIGHT:
+            busy = m.Error(message.id, Code.OVERLOADED, "too many requests in flight")
+            link.send(encode(busy))
+            self._relay.touch(link)
+        else:
+            link.inflight += 1
+            self._nursery.start_soon(verbs.answer, self._node, link, message)
+
+
+def _send_now(link: Link, message: m.Message) -> None:
+    link.send(encode(message))
+    link.flush()

@@ -1,0 +1,169 @@
+"""Sessions on the move: what operators and other nodes ask of this node's actors (DESIGN §5).
+
+Decides nothing of a move: `core.sessions` does. This joins its events with whoever waits for the outcome, and
+carries what an actor tells another node. Refuses to know which node should have a session.
+"""
+
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import trio
+
+from edged.core import effects as fx
+from edged.core.records import SessionKey
+from edged.core.sessions import Seat
+from edged_protocol import messages as m
+from edged_protocol.codec import encode, pack, unpack
+from edged_protocol.errors import Code, RemoteProtocolError, call_error
+
+from .peers import Peers
+from .relay import Relay
+from .timers import Timers
+from .workers import Workers
+
+MOVE_SECONDS = 30.0
+"""For a whole move: a container's start, a state of many MiB, a store far away."""
+
+
+class _Ending:
+    """How one thing asked of an actor ends: its `Done`."""
+
+    def __init__(self) -> None:
+        self.came = trio.Event()
+        self.code, self.message, self.at = 0, "", 0.0
+        self.result: m.Map = {}
+
+    def __call__(self, code: int, message: str, result: m.Map) -> None:
+        self.code, self.message, self.result = code, message, result
+        self.at = trio.current_time()
+        self.came.set()
+
+    def check(self) -> None:
+        """Raises CallError if it ended badly."""
+        if self.code:
+            raise call_error(self.code, self.message)
+
+
+Step = Callable[[Seat, _Ending], list[fx.Effect]]
+
+
+class Moves:
+    """`move` for operators, `invited`, `offered`, `committed` for other nodes; `tell` for the relay."""
+
+    def __init__(
+        self,
+        node: str,
+        relay: Relay,
+        workers: Workers,
+        peers: Peers,
+        timers: Timers,
+        serials: Iterator[int],
+    ) -> None:
+        self._node = node
+        self._relay = relay
+        self._workers = workers
+        self._peers = peers
+        self._timers = timers
+        self._serials = serials
+
+    async def move(self, key: SessionKey, move: str, to: str) -> m.Map:
+        """Run one move of a session here and wait for its end; what `session.*` answers. Raises CallError."""
+        self._check(key, move)
+        if to and move == "migrate":
+            to = f"{to}/{self._peers.boot_of(to)}" if to != self._node else to
+        ending, now = _Ending(), trio.current_time()
+        move_id = secrets.token_bytes(16)
+        seat = self._relay.seat(key)
+        self._relay.perform(seat, lambda s: s.want(move, ending, to, move_id, now))
+        self._relay.settle()
+        with trio.move_on_after(MOVE_SECONDS):
+            await ending.came.wait()
+        if not ending.came.is_set():
+            raise call_error(Code.DEADLINE_EXCEEDED, f"the move did not end in {MOVE_SECONDS:g} s")
+        ending.check()
+        local = move != "externalize"
+        where = to.partition("/")[0] or self._node
+        return {
+            "function": key.function,
+            "session": key.session,
+            "mode": "local" if local else "remote",
+            "node": where if local else None,
+            "epoch": seat.epoch,
+            "version": seat.version,
+            "pause_ms": round((ending.at - ending.result.get("began", ending.at)) * 1000, 3),
+            "bytes": ending.result.get("size", 0),
+        }
+
+    def _check(self, key: SessionKey, move: str) -> None:
+        """Raises CallError for what this node cannot do; a session that is here may always leave."""
+        if move == "localize" and self._relay.draining:
+            raise call_error(Code.DRAINING, f"{self._node} is stopping")
+        if key not in self._relay.seats and key.function not in self._workers.functions:
+            raise call_error(Code.NO_CAPACITY, f"{self._node} does not run {key.function}")
+
+    # Being the target of a migration
+
+    async def invited(self, key: SessionKey, params: m.Map) -> None:
+        """A session wants to move here. Raises CallError."""
+        if self._relay.draining:
+            raise call_error(Code.DRAINING, f"{self._node} is stopping")
+        move, now = bytes(params["move"]), trio.current_time()
+        await self._consent(key, lambda s, ending: s.invited(ending, move, now))
+
+    async def offered(self, key: SessionKey, params: m.Map, blob: bytes | None) -> None:
+        """Its state is here, with the answers it remembers. Raises CallError."""
+        now = trio.current_time()
+        try:
+            state, results = unpack(blob or b"")
+        except (RemoteProtocolError, ValueError, TypeError) as error:
+            raise call_error(Code.BAD_REQUEST, f"not a state with its results: {error}") from error
+        whole = {**params, "results": results}
+        await self._consent(key, lambda s, ending: s.offered(ending, whole, state, now))
+
+    async def _consent(self, key: SessionKey, step: Step) -> None:
+        """Let a session's actor answer another node; its `Done` is the answer."""
+        if key.function not in self._workers.functions:
+            raise call_error(Code.NO_SUCH_FUNCTION, f"{self._node} does not run {key.function}")
+        ending = _Ending()
+        self._relay.perform(self._relay.seat(key), lambda s: step(s, ending))
+        self._relay.settle()
+        await ending.came.wait()
+        ending.check()
+
+    def committed(self, key: SessionKey, params: m.Map) -> None:
+        """The record names this node."""
+        seat = self._relay.seats.get(key)
+        if seat is not None:
+            move = bytes(params["move"])
+            self._relay.perform(seat, lambda s: s.committed(move, trio.current_time()))
+            self._relay.settle()
+
+    # Being its source
+
+    def tell(self, effect: fx.Tell, done: Callable[[int, str], None]) -> None:
+        """Send what an actor tells another node; `done` gets the answer's code, 0 for consent."""
+        link = self._relay.peers.get(effect.node)
+        if link is None or link.closed:
+            if effect.token:
+                self._timers.call_at(trio.current_time(), lambda: done(105, "it is not reachable"))
+            return
+
+        def answered(message: m.Reply | m.Error) -> None:
+            if isinstance(message, m.Error):
+                done(message.code, message.message)
+            else:
+                done(0, "")
+
+        serial = next(self._serials)
+        link.waiting[serial] = answered
+        link.send(encode(m.Request(serial, effect.verb, *_packed(effect))))
+        self._relay.touch(link)
+
+
+def _packed(effect: fx.Tell) -> tuple[m.Map, Any]:
+    """Parameters and blob; remembered answers may be larger than anything outside a blob may be."""
+    if effect.verb != "session.offer":
+        return effect.params, effect.blob
+    params = {name: value for name, value in effect.params.items() if name != "results"}
+    return params, pack([effect.blob, effect.params["results"]])

@@ -1,0 +1,144 @@
+"""The control verbs about sessions: list, get, the three moves, and a migration's steps (SPEC "Control verbs").
+
+Decides which node carries out what an operator asks: the session's owner, who is read from the store. Refuses
+to know how sessions move.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from edged.core.records import (
+    Listed,
+    ListSessions,
+    Load,
+    Loaded,
+    Op,
+    Outcome,
+    Record,
+    SessionKey,
+    StoreFailed,
+)
+from edged_protocol import messages as m
+from edged_protocol.errors import CallError, Code, call_error
+
+from .link import Link
+from .stores import ask
+from .verb_params import optional_text, session_after, session_key, whole
+
+if TYPE_CHECKING:
+    from .node import Node
+
+PAGE = 120
+"""Sessions of one listing: with the longest keys and names they fit into what a frame may hold."""
+
+Answer = tuple[Any, bytes | None]
+
+
+async def session_list(node: "Node", link: Link, request: m.Request) -> Answer:
+    """A page of the sessions that the state store has; an empty one is the end."""
+    function, after = optional_text(request, "function"), session_after(request)
+    limit = max(1, min(PAGE, whole(request, "limit", PAGE)))
+    outcome = await _asked(node, ListSessions(function, after, limit))
+    rows = outcome.rows if isinstance(outcome, Listed) else ()
+    if not rows and after is None and function is not None:
+        # Those of a function that was removed are still there; one that never was is a mistake.
+        _check_deployed(node, function)
+    return [{**_names(key), **_record(record)} for key, record in rows], None
+
+
+def _check_deployed(node: "Node", function: str) -> None:
+    if function not in node.deployments.catalogue.deployed():
+        raise call_error(Code.NO_SUCH_FUNCTION, f"no function named {function} is deployed")
+
+
+def _names(key: SessionKey) -> m.Map:
+    return {"function": key.function, "session": key.session}
+
+
+def _record(record: Record) -> m.Map:
+    return {
+        "mode": record.mode,
+        "node": record.owner,
+        "epoch": record.epoch,
+        "version": record.version,
+    }
+
+
+async def _asked(node: "Node", op: Op) -> Outcome:
+    outcome = await ask(node.store, op)
+    if isinstance(outcome, StoreFailed):
+        raise call_error(Code.STORE_UNAVAILABLE, outcome.reason)
+    return outcome
+
+
+async def _loaded(node: "Node", key: SessionKey, results: tuple[bytes, ...] | None) -> Loaded:
+    """The record, which is there. Raises CallError."""
+    outcome = await _asked(node, Load(key, results))
+    if not isinstance(outcome, Loaded) or outcome.record is None:
+        raise CallError(Code.BAD_REQUEST, f"no session {'/'.join(key)}", {"not_found": True})
+    return outcome
+
+
+async def session_get(node: "Node", link: Link, request: m.Request) -> Answer:
+    """One session; its owner adds what only its memory knows."""
+    key = session_key(request)
+    loaded = await _loaded(node, key, None)
+    record = loaded.record
+    assert record is not None
+    if record.mode == "local" and record.owner != node.name and record.owner in node.relay.peers:
+        reply = await node.peers.ask(record.owner, request.verb, request.params)
+        return reply.result, None
+    seat = node.relay.seats.get(key)
+    serving = seat is not None and seat.local
+    return {
+        **_names(key),
+        **_record(record),
+        "version": seat.version if serving and seat else record.version,
+        "stored_version": record.version,
+        "unsaved_calls": seat.unsaved if seat else 0,
+        "serving": serving,
+        "state_bytes": len(record.state or b""),
+        "results": len(loaded.results),
+        "updated": record.updated,
+    }, None
+
+
+async def session_move(node: "Node", link: Link, request: m.Request) -> Answer:
+    """Localize, externalize or migrate; done by the node it concerns."""
+    key, move = session_key(request), request.verb.removeprefix("session.")
+    _check_deployed(node, key.function)
+    to = optional_text(request, "to")
+    if move == "migrate" and to is None:
+        raise call_error(Code.BAD_REQUEST, "session.migrate needs to: a node")
+    doer = to or node.name if move == "localize" else await _owner(node, key)
+    if doer != node.name and not request.params.get("here"):
+        reply = await node.peers.ask(doer, request.verb, {**request.params, "here": True})
+        return reply.result, None
+    return await node.moves.move(key, move, to or ""), None
+
+
+async def _owner(node: "Node", key: SessionKey) -> str:
+    record = (await _loaded(node, key, ())).record
+    if record is None or record.mode != "local":
+        raise call_error(Code.BAD_REQUEST, "the session is not local-state")
+    return record.owner or node.name
+
+
+async def session_invite(node: "Node", link: Link, request: m.Request) -> Answer:
+    """First step of a migration to this node."""
+    await node.moves.invited(session_key(request), request.params)
+    return {}, None
+
+
+async def session_offer(node: "Node", link: Link, request: m.Request) -> Answer:
+    """The frozen state of a session that moves here."""
+    await node.moves.offered(session_key(request), request.params, request.blob)
+    return {}, None
+
+
+def session_commit(node: "Node", request: m.Request) -> m.Reply | m.Error:
+    """The record names this node."""
+    try:
+        node.moves.committed(session_key(request), request.params)
+    except (CallError, KeyError, TypeError) as error:
+        return m.Error(request.id, Code.BAD_REQUEST, str(error)[:500])
+    return m.Reply(request.id, {})

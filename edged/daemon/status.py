@@ -1,0 +1,81 @@
+"""What a node says of itself, to operators and to its peers (DESIGN §6, §9).
+
+Decides which figures are shown. Refuses to know how they come about.
+"""
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from edged.core.records import MAX_PAGE, Listed, ListSessions
+from edged_protocol import messages as m
+
+if TYPE_CHECKING:
+    from .node import Node
+
+
+def introduction(node: "Node") -> m.Map:
+    """`node.sync`: what peers hear of this node. One that is stopping runs nothing for them any more."""
+    stopping = node.relay.draining
+    workers = node.workers
+    return {
+        "node": node.name,
+        "boot": node.boot,
+        "address": node.address,
+        "labels": list(node.config.node.labels),
+        "containers": [workers.used, 0 if stopping else workers.total],
+        "sessions": _local(node),
+        "functions": [] if stopping else sorted(workers.functions),
+        "pointers": [list(pointer) for pointer in node.deployments.catalogue.all()],
+    }
+
+
+def _local(node: "Node") -> int:
+    return sum(seat.local for seat in node.relay.seats.values())
+
+
+def nodes(node: "Node") -> list[m.Map]:
+    """`mesh.nodes`: this node, then its peers as they last introduced themselves."""
+    heard = (link.info.get("sync") for link in node.relay.peers.values())
+    return [_row(said) for said in (introduction(node), *heard) if said]
+
+
+def _row(said: m.Map) -> m.Map:
+    return {
+        "name": said["node"],
+        "address": said["address"],
+        "state": "alive",
+        "labels": said["labels"],
+        "containers": {"used": said["containers"][0], "total": said["containers"][1]},
+        "sessions": said["sessions"],
+    }
+
+
+async def status(node: "Node") -> m.Map:
+    """`node.status`. Remote-state sessions belong to no node: counted in the store, as far as one page goes."""
+    outcome, trouble = await node.store.probe(ListSessions(limit=MAX_PAGE))
+    rows = outcome.rows if isinstance(outcome, Listed) else None
+    return {
+        "name": node.name,
+        "address": node.address,
+        "mesh": node.config.mesh.name,
+        "boot": node.boot,
+        "uptime_s": round(trio.current_time() - node.started, 1),
+        "insecure": node.config.security.insecure,
+        "containers": {"used": node.workers.used, "total": node.workers.total},
+        "sessions": {
+            "local": _local(node),
+            "active": len(node.relay.seats),
+            "remote": None if rows is None else sum(row.mode == "remote" for _, row in rows),
+            "more": rows is not None and len(rows) == MAX_PAGE,
+        },
+        "functions": len(node.workers.functions),
+        "calls": node.relay.served,
+        "connections": len(node.connections.links),
+        "peers": [row for row in nodes(node) if row["name"] != node.name],
+        "store": {
+            "url": node.config.store.url,
+            "ok": trouble is None,
+            "state": "ok" if trouble is None else f"failing: {trouble}",
+        },
+    }

@@ -1,0 +1,229 @@
+"""What a node runs follows what it is told: by operators, by peers, and after something went wrong."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import trio
+
+from edged.core.routing import Router
+from edged.daemon.bundles import MAX_UPLOADS, Bundles
+from edged.daemon.deployments import Deployments
+from edged.daemon.host import Spec, StartFailed
+from edged.daemon.peers import Peers
+from edged.daemon.workers import Workers
+from edged_protocol import messages as m
+from edged_protocol.bundle import pack_directory
+from edged_protocol.errors import Code, call_error
+
+
+class FakePeers:
+    """Peers that have bundles, until they are lost."""
+
+    def __init__(self) -> None:
+        self.bundles: dict[str, bytes] = {}
+        self.lost = False
+        self.asked = 0
+        self.told = 0
+
+    async def ask(self, peer: str, verb: str, params: m.Map) -> m.Reply:
+        self.asked += 1
+        await trio.lowlevel.checkpoint()
+        if self.lost:
+            raise call_error(Code.NODE_LOST, f"node {peer} was lost")
+        data = self.bundles[params["hash"]]
+        return m.Reply(1, {"total": len(data)}, data[params["offset"] :][:100])
+
+    async def sync_all(self, wanted: Any) -> None:
+        self.told += 1
+
+    def sync_soon(self) -> None:
+        self.told += 1
+
+
+class FakeWorkers:
+    """Containers of functions that can, or cannot, be imported."""
+
+    total = 1
+
+    def __init__(self) -> None:
+        self.functions: dict[str, Spec] = {}
+        self.broken = False
+        self.slow: trio.Event | None = None
+
+    async def deploy(self, spec: Spec) -> None:
+        if self.broken:
+            raise StartFailed("it cannot be imported")
+        self.functions[spec.manifest.name] = spec
+
+    async def remove(self, name: str) -> None:
+        self.functions.pop(name, None)
+
+
+class Rig:
+    """Deployments of node n1, whose only peer is n2."""
+
+    def __init__(self, root: Path, labels: tuple[str, ...] = ()) -> None:
+        self.root = root
+        self.peers, self.workers = FakePeers(), FakeWorkers()
+        self.bundles = Bundles(root / "data")
+        self.deployments = Deployments(
+            "n1",
+            labels,
+            self.bundles,
+            cast(Workers, self.workers),
+            Router("n1"),
+            cast(Peers, self.peers),
+        )
+
+    def make(self, version: str, more: str = "") -> str:
+        """A function's bundle as n2 has it; its hash."""
+        directory = self.root / f"source-{version}"
+        directory.mkdir()
+        (directory / "f.py").write_text("x = 1\n" * 100)
+        text = f'[function]\nname = "f"\nentry = "f:fn"\nversion = "{version}"\n{more}'
+        (directory / "function.toml").write_text(text)
+        data = pack_directory(directory)
+        hash_ = hashlib.sha256(data).hexdigest()
+        self.peers.bundles[hash_] = data
+        return hash_
+
+    def tell(self, version: int, hash_: str) -> None:
+        self.deployments.told("n2", [["f", version, "n2", hash_]])
+
+    async def settled(self) -> None:
+        """Until nothing goes on any more."""
+        nursery = self.deployments._nursery
+        assert nursery is not None
+        with trio.fail_after(10):
+            while nursery.child_tasks:  # noqa: ASYNC110 - ends after a few looks
+                await trio.sleep(0.001)
+
+    @property
+    def version(self) -> str | None:
+        """Of f, as it runs here."""
+        spec = self.workers.functions.get("f")
+        return None if spec is None else spec.manifest.version
+
+
+@pytest.fixture
+async def rig(nursery: trio.Nursery, tmp_path: Path) -> Rig:
+    rig = Rig(tmp_path)
+    await nursery.start(rig.deployments.run)
+    return rig
+
+
+async def test_what_a_peer_has_deployed_runs_here(rig: Rig) -> None:
+    """A pointer leads to the bundle, fetched in pieces, to the function, and to telling others."""
+    rig.tell(1, rig.make("1"))
+    await rig.settled()
+    assert rig.version == "1"
+    assert rig.peers.asked > 2
+    assert rig.peers.told == 1
+
+
+async def test_a_pointer_that_is_no_news_costs_nothing(rig: Rig) -> None:
+    """Peers repeat themselves every second: nothing is fetched or served again, nor is anything older."""
+    hash_ = rig.make("1")
+    rig.tell(2, hash_)
+    await rig.settled()
+    asked = rig.peers.asked
+    rig.tell(2, hash_)
+    rig.tell(1, rig.make("0"))
+    await rig.settled()
+    assert (rig.version, rig.peers.asked) == ("1", asked)
+
+
+async def test_a_fetch_that_failed_is_made_up_for(rig: Rig) -> None:
+    """A peer lost in the middle: the next that tells of the function is asked, for it is no news by then."""
+    hash_ = rig.make("1")
+    rig.peers.lost = True
+    rig.tell(1, hash_)
+    await rig.settled()
+    assert rig.version is None
+    rig.peers.lost = False
+    rig.tell(1, hash_)
+    await rig.settled()
+    assert rig.version == "1"
+
+
+async def test_the_newer_of_two_counts_however_long_it_takes(rig: Rig) -> None:
+    """An older version whose fetch ends last is not served in place of the newer one."""
+    old, new = rig.make("1"), rig.make("2")
+    rig.tell(1, old)
+    rig.tell(2, new)
+    await rig.settled()
+    assert rig.version == "2"
+    assert rig.deployments.catalogue.deployed() == {"f": new}
+
+
+async def test_a_removal_is_followed_and_so_is_a_deployment_after_it(rig: Rig) -> None:
+    """An empty hash ends the function here; a higher version brings it back."""
+    hash_ = rig.make("1")
+    for version, said, runs in ((1, hash_, "1"), (2, "", None), (3, hash_, "1")):
+        rig.tell(version, said)
+        await rig.settled()
+        assert rig.version == runs
+
+
+async def test_a_peers_nonsense_costs_itself_only(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is no pointer is not passed on, a bundle that is not what its hash says is not installed."""
+    right = ["f", 1, "n2", "0" * 64]
+    wrong = [(0, "F"), (0, 7), (1, "1"), (1, -1), (1, 2**63), (2, ""), (3, "../../etc"), (3, None)]
+    rows = [[value if n == at else item for n, item in enumerate(right)] for at, value in wrong]
+    rig.deployments.told("n2", ["x", [], right[:3], None, *rows])
+    assert rig.deployments.catalogue.all() == []
+    rig.peers.bundles["0" * 64] = b"something else"
+    rig.tell(1, "0" * 64)
+    await rig.settled()
+    assert rig.version is None
+    assert "do not have its hash" in caplog.text
+    rig.tell(2, rig.make("2"))
+    await rig.settled()
+    assert rig.version == "2"
+
+
+async def test_a_version_that_cannot_start_is_not_deployed(rig: Rig) -> None:
+    """The operator is told, and the pointer stays where it was: nobody follows a broken deployment."""
+    hash_ = rig.make("1")
+    rig.bundles.upload(hash_, 0, len(rig.peers.bundles[hash_]), rig.peers.bundles[hash_])
+    rig.workers.broken = True
+    with pytest.raises(StartFailed):
+        await rig.deployments.deploy(await rig.bundles.install(hash_))
+    assert rig.deployments.catalogue.all() == []
+    assert rig.peers.told == 0
+
+
+async def test_a_restart_serves_what_was_deployed(nursery: trio.Nursery, rig: Rig) -> None:
+    """The catalogue and the bundles are on disk before anybody is told of them."""
+    rig.tell(1, rig.make("1"))
+    await rig.settled()
+    again = Rig(rig.root)
+    await nursery.start(again.deployments.run)
+    assert again.version == "1"
+
+
+@pytest.mark.parametrize(("labels", "runs"), [((), None), (("gpu", "zone=a"), "1")])
+async def test_a_function_runs_where_its_labels_are(
+    nursery: trio.Nursery, tmp_path: Path, labels: tuple[str, ...], runs: str | None
+) -> None:
+    """A node without what `require` names knows the function and does not run it."""
+    rig = Rig(tmp_path, labels)
+    await nursery.start(rig.deployments.run)
+    hash_ = rig.make("1", '[placement]\nrequire = ["gpu"]\n')
+    rig.tell(1, hash_)
+    await rig.settled()
+    assert rig.version == runs
+    assert rig.deployments.catalogue.deployed() == {"f": hash_}
+
+
+def test_uploads_that_nobody_finishes_block_nobody(tmp_path: Path) -> None:
+    """However many uploads were left half-way, a new one is taken; the oldest of them begins anew."""
+    bundles = Bundles(tmp_path)
+    names = [f"{n:064x}" for n in range(MAX_UPLOADS + 1)]
+    assert [bundles.upload(name, 0, 4, b"ab") for name in names] == [2] * len(names)
+    assert bundles.upload(names[-1], 2, 4, b"cd") == 4
+    assert bundles.upload(names[0], 2, 4, b"cd") == 0

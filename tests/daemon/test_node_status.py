@@ -1,0 +1,160 @@
+"""What a node says of itself: the store's health, its sessions, and what a stopping node tells its peers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from edged.config import parse_config
+from edged.core import records as r
+from edged.daemon import watched_store
+from edged.daemon.node import Node
+from edged.daemon.status import introduction, status
+from edged.daemon.stores import StoreStatistics
+from edged_protocol.errors import CallError, Code
+
+WRITE = r.Write(
+    key=r.SessionKey("f", "s"),
+    expect_epoch=0,
+    expect_version=0,
+    epoch=1,
+    version=1,
+    mode="remote",
+    owner=None,
+    owner_boot=None,
+    move=None,
+    state=None,
+    results=(),
+    keep=1,
+    keep_bytes=1,
+    durable=True,
+)
+
+
+class FakeStore:
+    """Answers as the test says: by the kind of operation."""
+
+    def __init__(self) -> None:
+        self.answers: dict[type, r.Outcome] = {r.ListSessions: r.Listed(())}
+        self.problem: str | None = None
+
+    def submit(self, op: r.Op, done: Callable[[r.Outcome], None]) -> None:
+        outcome = self.answers.get(type(op))
+        if outcome is not None:
+            trio.lowlevel.current_trio_token().run_sync_soon(done, outcome)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+
+    def statistics(self) -> StoreStatistics:
+        return StoreStatistics("fake", self.problem, 0, 0, 0, 0, 0.0)
+
+
+@pytest.fixture
+async def node(nursery: trio.Nursery, tmp_path: Path) -> Node:
+    """A node that serves nothing but itself."""
+    node = Node(
+        parse_config(
+            f'[node]\nname = "n1"\ndata_dir = "{tmp_path}"\n'
+            f'[listen]\naddress = "127.0.0.1:0"\nadmin = "{tmp_path}/admin.sock"\n'
+        )
+    )
+    await nursery.start(node.run)
+    return node
+
+
+@pytest.fixture
+def store(node: Node) -> FakeStore:
+    """A store of the test's own in place of the node's."""
+    fake = FakeStore()
+    node.store = watched_store.WatchedStore(fake)
+    return fake
+
+
+def rows(*modes: r.Mode) -> r.Listed:
+    """A listing of sessions in those modes."""
+    return r.Listed(
+        tuple(
+            (
+                r.SessionKey("f", str(n)),
+                r.Record(1, mode, None, None, 1, None, None, False, 1, 0.0, None),
+            )
+            for n, mode in enumerate(modes)
+        )
+    )
+
+
+async def test_a_store_that_answers_is_ok(node: Node, store: FakeStore) -> None:
+    """Its answer is counted: remote-state sessions are those in the store that no node holds."""
+    store.answers[r.ListSessions] = rows("remote", "local", "remote")
+    said = await status(node)
+    assert said["store"] == {"url": "sqlite:", "ok": True, "state": "ok"}
+    assert said["sessions"] == {"local": 0, "active": 0, "remote": 2, "more": False}
+
+
+async def test_a_page_that_is_full_may_not_be_all(node: Node, store: FakeStore) -> None:
+    """More sessions than one page has are not counted but said to be there."""
+    store.answers[r.ListSessions] = rows(*["remote"] * r.MAX_PAGE)
+    said = await status(node)
+    assert said["sessions"]["remote"] == r.MAX_PAGE
+    assert said["sessions"]["more"] is True
+
+
+async def test_a_store_that_fails_says_why(node: Node, store: FakeStore) -> None:
+    """The reason is shown, and no count is made up."""
+    store.answers[r.ListSessions] = r.StoreFailed(False, "the disk is gone")
+    said = await status(node)
+    assert said["store"] == {"url": "sqlite:", "ok": False, "state": "failing: the disk is gone"}
+    assert said["sessions"]["remote"] is None
+    assert said["sessions"]["more"] is False
+
+
+async def test_a_store_that_hangs_is_failing(
+    node: Node, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence is answered in time, so that an operator can always look."""
+    monkeypatch.setattr(watched_store, "PROBE_SECONDS", 0.05)
+    del store.answers[r.ListSessions]
+    assert (await status(node))["store"]["state"] == "failing: no answer in 0.05 s"
+
+
+async def test_a_store_that_only_reads_is_failing(node: Node, store: FakeStore) -> None:
+    """A full disk answers reads: the last write counts too, until one is taken again."""
+    answered: list[r.Outcome] = []
+    for outcome, state in (
+        (r.StoreFailed(False, "no space left"), "failing: the last write: no space left"),
+        (r.Written(True), "ok"),
+    ):
+        store.answers[r.Write] = outcome
+        node.store.submit(WRITE, answered.append)
+        await trio.testing.wait_all_tasks_blocked()
+        assert answered[-1] is outcome
+        assert (await status(node))["store"]["state"] == state
+
+
+async def test_a_store_that_has_given_up_is_failing(node: Node, store: FakeStore) -> None:
+    """What the driver says of itself is shown, whatever it still answers."""
+    store.problem = "fsync failed"
+    said = (await status(node))["store"]
+    assert (said["ok"], said["state"]) == (False, "failing: fsync failed")
+
+
+async def test_a_stopping_node_runs_nothing_for_others(node: Node) -> None:
+    """Its peers hear of no function and no room, and it takes no session any more."""
+    node.workers.functions["f"] = Any  # type: ignore[assignment]
+    before = introduction(node)
+    assert (before["functions"], before["containers"]) == (["f"], [0, 8])
+    node.workers.functions.clear()
+    await node.stop()
+    after = introduction(node)
+    assert (after["functions"], after["containers"]) == ([], [0, 0])
+    key = r.SessionKey("f", "s")
+    for attempt in (
+        lambda: node.moves.move(key, "localize", ""),
+        lambda: node.moves.invited(key, {"move": b""}),
+    ):
+        with pytest.raises(CallError) as caught:
+            await attempt()
+        assert caught.value.code == Code.DRAINING
