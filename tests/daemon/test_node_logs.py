@@ -209,6 +209,7 @@ async def test_a_node_that_does_not_answer_is_named(
         asked = await trio.to_thread.run_sync(mute.next_request, "function.logs")
         assert asked.params["here"] is True
         # Its late answer is one nobody waits for: it changes nothing.
+        assert asked.id not in three.nodes[0].relay.peers["mute"].waiting
         mute.say(m.Item(asked.id, {"line": "late", "serial": 1}, True))
         assert [item.get("line") for item in await logs(three.nodes[0])] == ["here", None]
     await until(lambda: "mute" not in three.nodes[0].relay.peers)
