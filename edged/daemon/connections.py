@@ -112,6 +112,11 @@ class Connections:
                 link.send(farewell)
                 link.flush()
 
+    async def emptied(self) -> None:
+        """Until everybody has taken what was sent; who takes nothing is cut in time (`link`)."""
+        while any(link.unsent for link in self.links):  # noqa: ASYNC110 - once, at the end
+            await trio.sleep(0.01)
+
     # What is said
 
     def received(self, link: Link, messages: list[m.Message]) -> None:

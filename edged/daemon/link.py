@@ -62,6 +62,11 @@ class Link:
         self.waiting: dict[int, Any] = {}
         self.reason = ""
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the other end to take them."""
+        return 0 if self.closed else self._pending
+
     async def run(self) -> None:
         """Serve the connection; returns when it has ended, whatever ended it."""
         try:

@@ -8,6 +8,7 @@ has been sent, and `after` goes on behind a serial. Lines are sorted by the node
 compares for anything that matters; within a node their order is the true one unless its clock was set back.
 """
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
@@ -65,6 +66,12 @@ class _Stream:
         """Whether somebody waits for more than there is."""
         return (self._link, self._id) in self._followed and not self._link.closed
 
+    @property
+    def has_room(self) -> bool:
+        """Whether what was sent has been taken: a function that prints without end must not fill a
+        connection that others use."""
+        return self._link.unsent == 0
+
     def send(self, items: list[m.Map], *, last: bool = False) -> None:
         """Write items in one go."""
         for item in items:
@@ -90,7 +97,7 @@ async def _own_lines(node: "Node", stream: _Stream, name: str, after: object) ->
             if not stream.goes_on:
                 return
             await trio.sleep(FOLLOW_SECONDS)
-            rows = node.logs.after(name, seen)
+            rows = node.logs.after(name, seen) if stream.has_room else []
 
 
 async def _mesh_lines(node: "Node", stream: _Stream, name: str) -> None:
@@ -105,7 +112,8 @@ async def _mesh_lines(node: "Node", stream: _Stream, name: str) -> None:
         while stream.goes_on:
             await trio.sleep(FOLLOW_SECONDS)
             collection.ask_peers()
-            stream.send(collection.take())
+            if stream.has_room:
+                stream.send(collection.take())
     finally:
         collection.close()
 
@@ -122,7 +130,7 @@ class _Collection:
         self._name = name
         self._stream = stream
         self._own = 0
-        self._items: list[m.Map] = []
+        self._items: deque[m.Map] = deque(maxlen=MAX_LINES)
         self._asked: dict[str, _Asked] = {}
         self.all_there = trio.Event()
 
@@ -173,7 +181,8 @@ class _Collection:
         """All that has come since the last time, own lines first."""
         rows = self._node.logs.after(self._name, self._own)
         self._own = rows[-1][0] if rows else self._own
-        items, self._items = [item for _, item in rows] + self._items, []
+        items = [*(item for _, item in rows), *self._items]
+        self._items.clear()
         return items
 
     def silent(self) -> list[m.Map]:

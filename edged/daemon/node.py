@@ -157,6 +157,7 @@ class Node:
         self.connections.send_away()
         self.peers.sync_soon()
         await Stopping(self.relay, self.workers, self.moves).run()
+        await self.connections.emptied()
 
 
 def next_boot(data_dir: Path) -> str:

@@ -64,6 +64,7 @@ class Options(TypedDict, total=False):
 
     `timeout`: seconds, default 5, at most an hour. `prefer`: the session's mode after the call.
     `call_id`: 16 bytes; the id of an earlier call repeats that call; default: a fresh one.
+    `attempt`: earlier tries of that call id, by anybody, that may have run (SPEC "Retries"); default 0.
     `once`: a try that may have run is not repeated; default False. For effects outside the mesh that must
     not happen twice: a session's state is safe from repeats, but a call without session is simply run again.
     """
@@ -71,6 +72,7 @@ class Options(TypedDict, total=False):
     timeout: float
     prefer: Prefer | None
     call_id: bytes | None
+    attempt: int
     once: bool
 
 
@@ -186,10 +188,10 @@ class Invocation(Ticket):
         self.prefer = options.get("prefer")
         self.once = options.get("once", False)
         self.call_id = self._call_id(options.get("call_id"), fresh_id)
-        self.attempt = 0
+        self.attempt = options.get("attempt", 0)
         self.tries = 0
         self.result: m.Result | None = None
-        self._doubt: CallError | None = None
+        self._doubt = _earlier(self.attempt)
         self._refused: CallError | None = None
 
     def _call_id(self, given: bytes | None, fresh: bytes) -> bytes | None:
@@ -274,6 +276,13 @@ class Invocation(Ticket):
             self.tries,
             meta,
         )
+
+
+def _earlier(attempt: int) -> CallError | None:
+    """What is in doubt before the first try of ours. Raises ValueError."""
+    if attempt < 0:
+        raise ValueError("attempt counts tries: it is 0 or more")
+    return call_error(Code.DEADLINE_EXCEEDED, "an earlier try may have run") if attempt else None
 
 
 class Control(Ticket):

@@ -12,6 +12,7 @@ import trio
 from edged.config import parse_config
 from edged.daemon import kept_logs, log_streams
 from edged.daemon.kept_logs import KeptLogs
+from edged.daemon.link import MAX_PENDING_OUT
 from edged.daemon.node import Node
 from edged_protocol import messages as m
 from edged_protocol.codec import encode
@@ -171,11 +172,11 @@ async def test_a_peer_that_comes_back_goes_on_where_it_was(three: Trio) -> None:
 
 
 class Mute:
-    """A node of the mesh that answers nothing."""
+    """One that answers nothing."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, role: str = "node") -> None:
         self._sock = sock
-        self._connection = Connection.dialer({"role": "node", "name": "mute", "mesh": "edged"})
+        self._connection = Connection.dialer({"role": role, "name": "mute", "mesh": "edged"})
 
     def greet(self) -> None:
         self._sock.sendall(self._connection.outgoing())
@@ -213,6 +214,29 @@ async def test_a_node_that_does_not_answer_is_named(
         mute.say(m.Item(asked.id, {"line": "late", "serial": 1}, True))
         assert [item.get("line") for item in await logs(three.nodes[0])] == ["here", None]
     await until(lambda: "mute" not in three.nodes[0].relay.peers)
+
+
+async def test_a_noisy_function_does_not_fill_a_connection(three: Trio) -> None:
+    """A client that takes nothing while a function prints on and on: what waits for it stays bounded, and
+    it is not cut for that."""
+    first, text = three.nodes[0], "x" * kept_logs.PIECE
+    host, port = first.address.split(":")
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(PATIENCE)
+        sock.connect((host, int(port)))
+        slow = Mute(sock, "operator")
+        await trio.to_thread.run_sync(slow.greet)
+        slow.say(m.Request(1, "function.logs", {"name": "talk", "follow": True}))
+        await until(lambda: any(node.followed for node in three.nodes[1:]))
+        [link] = [link for link in first.connections.links if link.role == "operator"]
+        for _ in range(20):
+            for index in range(3):
+                for _ in range(kept_logs.MAX_TEXT // kept_logs.PIECE):
+                    three.prints(index, text)
+            await trio.sleep(log_streams.FOLLOW_SECONDS)
+        assert "slow reader" not in link.reason
+        assert link.unsent < MAX_PENDING_OUT
 
 
 async def test_a_function_nobody_deployed_is_said_not_to_be_there(three: Trio) -> None:

@@ -84,6 +84,14 @@ class Nodes:
         """Wait for its end; the exit code."""
         return self._processes[name].wait(PATIENCE)
 
+    def ends_within(self, name: str, seconds: float) -> bool:
+        """Whether it ends in that time."""
+        try:
+            self._processes[name].wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def said(self, name: str) -> str:
         """Its log, of all its lives."""
         return (self._root / f"{name}.log").read_text()
@@ -212,9 +220,17 @@ def test_each_call_counts_once_while_a_node_stops(nodes: Nodes) -> None:
 class Line:
     """A device's connection, frame by frame."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, receive_buffer: int = 0) -> None:
         host, port = address.rsplit(":", 1)
-        self.sock = socket.create_connection((host, int(port)), timeout=PATIENCE)
+        self.sock = socket.socket()
+        if receive_buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.settimeout(PATIENCE)
+        try:
+            self.sock.connect((host, int(port)))
+        except OSError:
+            self.sock.close()
+            raise
         self._connection = Connection.dialer({"role": "device", "name": "t"})
         self._sent(self._connection.outgoing())
         self._inbox: deque[m.Message] = deque()
@@ -279,6 +295,23 @@ def test_what_runs_is_answered_and_what_waits_is_refused(nodes: Nodes, tmp_path:
     answer = line.next(m.Result)
     assert isinstance(answer, m.Result)
     assert (answer.id, answer.body) == (1, pack("held"))
+    assert nodes.ended("n1") == 0
+    line.sock.close()
+
+
+def test_an_answer_is_sent_whole_before_the_end(nodes: Nodes) -> None:
+    """A node does not end while an answer that is ready is still on its way to a slow reader."""
+    address = nodes.start("n1")
+    deploy(address, COUNTER.parent / "echo")
+    line, body = Line(address, receive_buffer=4096), pack([b"x" * 1_000_000])
+    line.say(*(m.Invoke(id_, "echo", None, "", None, 60_000, body) for id_ in (1, 2, 3)))
+    with closing(WireClient(address, "operator")) as operator:
+        until(lambda: operator.request("node.status", {})["calls"] == 3)
+    nodes.signal("n1", signal.SIGTERM)
+    until(lambda: "stopping" in nodes.said("n1"))
+    nodes.ends_within("n1", 0.5)  # one that does not wait is gone by then
+    answers = [line.next(m.GoAway, m.Result) for _ in range(4)]
+    assert {answer.id for answer in answers if isinstance(answer, m.Result)} == {1, 2, 3}
     assert nodes.ended("n1") == 0
     line.sock.close()
 

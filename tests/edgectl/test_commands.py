@@ -25,6 +25,7 @@ from edgectl.hints import suggestion
 from edgectl.render import listing
 from edged.cli import main as edged
 from edged_protocol import messages as m
+from edged_protocol.codec import pack
 
 PROGRAM = [sys.executable, "-m", "edgectl.cli"]
 PATIENCE = 60.0
@@ -122,6 +123,32 @@ def test_a_hint_never_replaces_the_error(broker: FakeBroker) -> None:
 def test_what_is_suggested(there: list[str], said: str) -> None:
     """Similar names, else the first of those that are there."""
     assert suggestion("countr", there, "functions") == said
+
+
+# Repeated by hand
+
+
+@pytest.mark.parametrize(("flag", "meta"), [([], None), (["--retry"], {"attempt": 1})])
+def test_a_repetition_says_that_it_is_one(
+    broker: FakeBroker, flag: list[str], meta: m.Map | None
+) -> None:
+    """--id alone is a first try; with --retry the mesh is told that one before it may have run."""
+    broker.script["call"] = lambda asked: [m.Result(asked.id, pack(1))]
+    assert run(broker, "call", "counter/a", "incr", "--id", "ab" * 16, *flag).exit_code == 0
+    asked = broker.seen[0]
+    assert isinstance(asked, m.Invoke)
+    assert (asked.call_id, asked.meta) == (b"\xab" * 16, meta)
+
+
+@pytest.mark.parametrize(("flag", "exit_code"), [([], 4), (["--retry"], 5)])
+def test_a_refused_repetition_does_not_say_that_nothing_ran(
+    broker: FakeBroker, flag: list[str], exit_code: int
+) -> None:
+    """A refusal is true of this try only: the earlier one may have run (SPEC "Retries", 8)."""
+    broker.fails("call", 206, "no such method")
+    result = run(broker, "call", "counter/a", "incr", "--id", "ab" * 16, *flag)
+    assert result.exit_code == exit_code
+    assert ("an earlier try may have run" in result.stderr) == bool(flag)
 
 
 # Interrupted

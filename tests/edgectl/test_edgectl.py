@@ -171,7 +171,7 @@ def test_an_unknown_outcome_says_how_to_repeat_it(broker: FakeBroker, run: Run) 
     asked = broker.seen[0]
     assert isinstance(asked, m.Invoke)
     assert asked.call_id is not None
-    assert f"--id {asked.call_id.hex()}" in result.stderr
+    assert f"--id {asked.call_id.hex()} --retry" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -241,6 +241,7 @@ def test_the_order_in_which_a_node_is_looked_for() -> None:
         ["call", "counter/a", "no-method"],
         ["call", "counter/a", "--id", "abc"],
         ["call", "counter", "--id", "ab" * 16],
+        ["call", "counter/a", "--retry"],
         ["call", "counter", "--timeout", "0"],
         ["call", "counter", "m", "99999999999999999999999"],
         ["call", "counter", "m", "--typo", "1"],

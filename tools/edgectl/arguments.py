@@ -70,9 +70,11 @@ def _not_json(word: str) -> Any:
     raise ValueError(f"{word} is no JSON")
 
 
-def call_id(text: str | None, session: str | None) -> bytes | None:
+def call_id(text: str | None, session: str | None, retry: bool) -> bytes | None:
     """The id given, else a fresh one for a session; a stateless call has none to remember it."""
     if text is None:
+        if retry:
+            raise click.UsageError("--retry needs --id: the id of the call that is repeated")
         return new_call_id(os.urandom) if session is not None else None
     if session is None:
         raise click.UsageError("--id needs a session: a call without one is not remembered")

@@ -53,7 +53,17 @@ _CALL = (
     click.Option(
         ["--prefer"], type=click.Choice(["local", "remote", "any"]), help="the mode after it"
     ),
-    click.Option(["--id", "id_"], metavar="HEX", help="call id: repeats an earlier call safely"),
+    click.Option(
+        ["--id", "id_"],
+        metavar="HEX",
+        help="call id, 32 hex digits: a session runs a call once per id and remembers its answer",
+    ),
+    click.Option(
+        ["--retry"],
+        is_flag=True,
+        help="with --id: this id was tried before and may have run; "
+        "404 then says that it is too old to be remembered, and it is not run again",
+    ),
     click.Option(
         ["--timeout"],
         type=_SECONDS,

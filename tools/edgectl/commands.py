@@ -121,22 +121,24 @@ def call(
     words: tuple[str, ...],
     prefer: Prefer | None,
     id_: str | None,
+    retry: bool,
     timeout: float,
 ) -> None:
     """`edgectl call FN[/SESSION] [METHOD] [ARG…]`."""
     function, session = arguments.function_session(target)
     args = arguments.values(arguments.unshield(words))
-    call_id = arguments.call_id(id_, session)
+    call_id = arguments.call_id(id_, session, retry)
     method = arguments.method_name(method)
     # A person decides about a try that may have run; what certainly did not is repeated in time.
     options: Options = {"prefer": prefer, "call_id": call_id, "timeout": timeout, "once": True}
+    options["attempt"] = int(retry)
     with desk.about(function) as mesh:
         try:
             chosen = mesh.function(function) if session is None else mesh.session(function, session)
             said = chosen.invoke(method, *args, **options)
         except UnknownOutcome:
             if call_id is not None:
-                click.echo(f"repeating it with --id {call_id.hex()} is safe", err=True)
+                click.echo(f"repeating it with --id {call_id.hex()} --retry is safe", err=True)
             raise
     document = {
         "result": said.value,
