@@ -2,12 +2,14 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys; assert sys.version_info >= (3, 11)' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 KEEP ?=
+WORLDS ?= 1000000
 
-.PHONY: help deps test lint demo bench clean
+.PHONY: help deps test soak lint demo bench clean
 help:
 	@echo "make demo        a mesh on loopback with a fleet of robot arms, and an account of every call"
 	@echo "make demo KEEP=1 the same, and the mesh stays up with commands to try"
 	@echo "make test        everything that CI checks"
+	@echo "make soak        WORLDS=1000000 simulated meshes on all cores, other ones each time"
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make bench       edged beside raw chains (and NATS where it is installed), about three minutes"
 	@echo "make deps        the Debian packages whose programs the tests need, where they are missing"
@@ -31,6 +33,9 @@ deps:
 
 test: deps lint
 	$(BIN)/python -m pytest -q
+
+soak: $(BIN)/.stamp
+	cd tests && ../$(BIN)/python -m sim.soak $(WORLDS)
 
 demo: deps $(BIN)/.stamp
 	$(BIN)/python tools/demo/run.py $(if $(KEEP),--keep)

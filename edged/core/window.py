@@ -30,6 +30,17 @@ class Verdict(Enum):
     TOO_MANY = "too_many"
 
 
+def attach(running: Call, call: Call) -> bool:
+    """Let `call`, and what waits with it, wait for the outcome of `running`; whether there was room."""
+    if len(running.attached) + len(call.attached) >= MAX_ATTACHED:
+        running.attached = [other for other in running.attached if not other.answered]
+        if len(running.attached) + len(call.attached) >= MAX_ATTACHED:
+            return False
+    running.attached += [call, *call.attached]
+    call.attached = []
+    return True
+
+
 class Window:
     """Outcomes by call id, oldest first, and the calls that run now."""
 
@@ -59,10 +70,7 @@ class Window:
             return Verdict.REMEMBERED
         running = self._running.get(call_id)
         if running is not None:
-            if len(running.attached) >= MAX_ATTACHED:
-                return Verdict.TOO_MANY
-            running.attached.append(call)
-            return Verdict.ATTACHED
+            return Verdict.ATTACHED if attach(running, call) else Verdict.TOO_MANY
         if call.attempt > 0 and self.floor:
             return Verdict.FORGOTTEN
         self._running[call_id] = call

@@ -1,0 +1,153 @@
+"""What one session's actor knows, and the few moves that every step of it makes.
+
+Decides nothing: the modules beside it do, and they alone change what is here. One object for all of them
+because a step of one is the precondition of the next; passing the parts along was the alternative, and would
+cost every call a layer.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from ..calls import Call
+from ..effects import Answer, Done, Effect
+from ..records import Record, SessionKey
+from ..transition import HOLDING, NEXT, OWNING, S
+from ..window import Window
+from .unsaved import Unsaved
+
+STEP_DEADLINE = 10.0
+"""Seconds for a container or a peer to answer a step of a move."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the function's manifest says of its sessions."""
+
+    allow: tuple[str, ...]
+    min_dwell: float
+    queue: int
+    dedup: int
+    durability: str
+    checkpoint_calls: int
+    checkpoint_seconds: float
+
+
+class Wish(NamedTuple):
+    """A move somebody wants; `target` is "node/boot" for `migrate`."""
+
+    move: str
+    asker: Any
+    target: str
+    move_id: bytes
+
+
+class Saving(NamedTuple):
+    """A checkpoint under way: its step, the call the container runs before it, what a won write saves."""
+
+    token: int
+    step: Literal["snapshot", "write", "check"]
+    behind: Call | None
+    version: int = 0
+    mark: int = 0
+
+
+class Actor:
+    """The state of a session here; `transition` says what holds in each."""
+
+    def __init__(self, key: SessionKey, node: str, boot: str, rules: Rules) -> None:
+        self.key = key
+        self.node = node
+        self.boot = boot
+        self.rules = rules
+        self.state = S.FREE
+        self.epoch = 0
+        self.version = 0
+        # Calls: those that wait, the one that runs remote-state on `record`, those in the container.
+        self.queue: deque[Call] = deque()
+        self.head: Call | None = None
+        self.record: Record | None = None
+        self.own: deque[Call] = deque()
+        self.container: Any = None
+        self.window = Window(rules.dedup)
+        self.recovered: int | None = None
+        # What the store does not have yet, and the answers that wait until it has.
+        self.stored = 0
+        self.changes = Unsaved(rules.dedup)
+        self.held: deque[tuple[int, Answer]] = deque()
+        self.saving: Saving | None = None
+        self.save_due = False
+        self.save_timer = False
+        self.save_failed = False
+        self.watched = 0
+        # The move that is wished for, and the one under way.
+        self.wish: Wish | None = None
+        self.asker: Any = None
+        self.target = ""
+        self.move = b""
+        self.began = 0.0
+        self.changed = float("-inf")
+        self.blob: bytes | None = None
+        self.claims = 0
+        self.missing = 0
+        self.doubtful = False
+        self.moves = 0
+        # Steps: answers to another token than the last are late.
+        self.token = 0
+        self._tokens = 0
+
+    @property
+    def local(self) -> bool:
+        """Whether this node owns the session and serves it from its own container."""
+        return self.state in OWNING
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is under way and nothing would be lost with this object."""
+        return self.state is S.FREE and not self.queue and self.head is None and not self.wish
+
+    @property
+    def unsaved(self) -> int:
+        """Acknowledged calls that a crash now would lose."""
+        return self.version - self.stored if self.state in HOLDING else 0
+
+    def go(self, state: S) -> None:
+        """Step to `state`; staying is no step."""
+        if state is not self.state:
+            assert state in NEXT[self.state], f"{self.state} does not lead to {state}"
+            self.state = state
+
+    def number(self) -> int:
+        """A token for the next step; answers to earlier steps are late from here on."""
+        self.token = self.fresh()
+        return self.token
+
+    def fresh(self) -> int:
+        """A token beside the step under way: checkpoints have their own."""
+        self._tokens += 1
+        return self._tokens
+
+    def end_move(self, code: int, message: str) -> list[Effect]:
+        """Whoever asked for the move under way is told how it ended."""
+        asker, self.asker = self.asker, None
+        if asker is None:
+            return []
+        return [Done(asker, code, message, {"size": len(self.blob or b""), "began": self.began})]
+
+    def forget(self) -> None:
+        """Nothing is held here any more; calls that wait still do."""
+        self.own.clear()
+        self.held.clear()
+        self.changes.clear()
+        self.container = self.blob = self.record = self.saving = None
+        self.window = Window(self.rules.dedup)
+        self.doubtful = False
+        self.number()
+
+    def waiting(self) -> list[Call]:
+        """Every call that has not begun to run, in order; they are no longer here."""
+        calls = [self.head] if self.head is not None else []
+        calls += self.queue
+        self.head = None
+        self.queue.clear()
+        return calls

@@ -1,0 +1,57 @@
+"""What an answer says: of a call that ran, and of one whose id was seen before (DESIGN §4, §5.1)."""
+
+from typing import Any
+
+from ..calls import Call
+from ..effects import Answer
+from ..records import Entry
+from .actor import Actor
+
+PASSED_ON = ("type", "traceback", "ran")
+
+
+def said(actor: Actor, call: Call, meta: dict[str, Any]) -> dict[str, Any]:
+    """The meta of an answer to `call`, of which a container said `meta`."""
+    says = {
+        "node": actor.node,
+        "mode": call.mode,
+        "queue_us": max(0, int((call.started - call.arrived) * 1e6)),
+        "run_us": meta.get("run_us", 0),
+    }
+    for name in PASSED_ON:
+        if name in meta:
+            says[name] = meta[name]
+    if actor.recovered is not None:
+        says["recovered"] = {"version": actor.recovered}
+        actor.recovered = None
+    return says
+
+
+def kept(code: int, body: bytes, message: str) -> bytes:
+    """What the window keeps of an outcome: the body, or of a function error its message."""
+    return body if code == 0 else message.encode()
+
+
+def remembered(call: Call, entry: Entry, epoch: int) -> Answer:
+    """The answer a call id seen before gets."""
+    meta = {"epoch": epoch, "version": entry.version, "remembered": True}
+    if entry.code == 0 and entry.body is not None:
+        return Answer(call, 0, entry.body, "", meta)
+    if entry.code == 0:
+        return Answer(call, 302, b"", "done already; the answer was too large to remember", meta)
+    return Answer(call, entry.code, b"", (entry.body or b"").decode(errors="replace"), meta)
+
+
+def too_old(call: Call) -> Answer:
+    """A retry whose id the window may have forgotten is not run."""
+    return Answer(call, 404, b"", "too old to be remembered", None)
+
+
+def queue_full(call: Call) -> Answer:
+    """The session has more calls waiting than its function allows."""
+    return Answer(call, 101, b"", "the session's queue is full", {"retry_after_ms": 50})
+
+
+def attached_enough(call: Call) -> Answer:
+    """Its id is waited for by more calls than a client that waits for its deadlines sends."""
+    return Answer(call, 101, b"", "this call id is being waited for", {"retry_after_ms": 50})

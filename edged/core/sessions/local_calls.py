@@ -1,0 +1,104 @@
+"""Local-state calls: the session's own container runs them, in the order of their arrival (DESIGN §5.2).
+
+Decides what a call id seen before gets, when an answer may leave (`sync`: when the store has it), and what
+becomes of the calls when the container dies.
+"""
+
+from collections import deque
+from typing import Any
+
+from ..calls import Call
+from ..effects import Answer, Effect, RunOwn
+from ..transition import S
+from ..window import Verdict
+from .actor import Actor
+from .answers import attached_enough, kept, queue_full, remembered, said, too_old
+from .endings import drop, next_living
+from .wishes import prefer
+
+
+def admit(actor: Actor, call: Call, now: float) -> list[Effect]:
+    """A call for the container; held there, so that the next one is already at hand."""
+    own = actor.own
+    if len(own) >= actor.rules.queue:
+        return [queue_full(call)]
+    verdict = actor.window.admit(call)
+    if verdict is Verdict.RUN:
+        call.mode, call.container = "local", actor.container
+        call.started = 0.0 if own else now
+        own.append(call)
+        return [RunOwn(call, actor.container)]
+    return _known(actor, call, verdict)
+
+
+def _known(actor: Actor, call: Call, verdict: Verdict) -> list[Effect]:
+    if verdict is Verdict.ATTACHED:
+        return []
+    if verdict is Verdict.FORGOTTEN:
+        return [too_old(call)]
+    if verdict is Verdict.TOO_MANY:
+        return [attached_enough(call)]
+    assert call.call_id is not None
+    entry = actor.window.remembered(call.call_id)
+    assert entry is not None
+    return _gate(actor, remembered(call, entry, actor.epoch))
+
+
+def admit_waiting(actor: Actor, now: float) -> list[Effect]:
+    """The container serves: what waited for it, in order."""
+    effects: list[Effect] = []
+    waiting = deque(actor.waiting())
+    while (call := next_living(waiting, effects)) is not None:
+        effects += admit(actor, call, now)
+    return effects
+
+
+def answered(
+    actor: Actor, call: Call, code: int, body: bytes, message: str, meta: dict[str, Any], now: float
+) -> list[Effect]:
+    """The container ran a call, or refused it."""
+    own = actor.own
+    own.remove(call)
+    if own and not own[0].started:
+        own[0].started = now
+    says = said(actor, call, meta)
+    if (code == 0 and not meta.get("shared")) or code == 301:
+        actor.version += code == 0
+        entry = actor.window.settle(call, code, kept(code, body, message), actor.version)
+        actor.changes.note(actor.version, entry)
+    else:
+        actor.window.abandon(call)
+    says["epoch"], says["version"] = actor.epoch, actor.version
+    effects = _gate(actor, Answer(call, code, body, message, says))
+    prefer(actor, meta.get("prefer") or call.prefer, now)
+    return effects
+
+
+def _gate(actor: Actor, answer: Answer) -> list[Effect]:
+    """With `sync` an answer leaves when the store has all that it may rest on."""
+    changes = actor.changes
+    if actor.rules.durability != "sync" or changes.all_saved:
+        return [answer]
+    actor.held.append((changes.mark, answer))
+    return []
+
+
+def open_gate(actor: Actor) -> list[Effect]:
+    """The store has more than it had: the answers that waited for it."""
+    effects: list[Effect] = []
+    while actor.held and actor.held[0][0] <= actor.changes.saved:
+        effects.append(actor.held.popleft()[1])
+    return effects
+
+
+def container_lost(actor: Actor, now: float) -> list[Effect]:
+    """The state is what the store has; the call that ran is unknown, those behind it wait again."""
+    actor.recovered = actor.stored
+    behind = list(actor.own)[1:]
+    for call in reversed(behind):
+        call.started, call.container = 0.0, None
+        actor.queue.appendleft(call)
+        actor.own.pop()
+    effects = drop(actor, "the session's container died")
+    assert actor.state is S.FREE
+    return effects

@@ -1,0 +1,145 @@
+"""Localize: remote-state to local-state on this node (DESIGN §5, reliability §2.5).
+
+Decides when the claim is made, what its outcome means, and how it is undone when the container cannot load.
+A claim whose outcome is unknown is looked up in the record; until then nobody serves here.
+"""
+
+from typing import Any
+
+from ..effects import Ask, Control, Effect, Located, Release, Start, Timer
+from ..records import Load, Record, StoreFailed
+from ..transition import S
+from ..window import Window
+from .actor import STEP_DEADLINE, Actor
+from .endings import give_up, refuse_all, send_away
+from .local_calls import admit_waiting
+from .writes import NO_RECORD, claim, release
+
+MAX_CLAIMS = 5
+"""Claims that others' commits overtook before the move is answered 107."""
+
+
+def begin(actor: Actor, now: float) -> list[Effect]:
+    """A container first: before it is there nothing is claimed."""
+    assert actor.wish is not None
+    move, actor.asker, _, actor.move = actor.wish
+    assert move == "localize"
+    actor.wish = actor.record = None
+    actor.began, actor.claims = now, 0
+    actor.go(S.STARTING)
+    token = actor.number()
+    return [Start(token), Timer(STEP_DEADLINE, token)]
+
+
+def started(actor: Actor, container: Any) -> list[Effect]:
+    """STARTING: the container is there."""
+    actor.container = container
+    return [_fetch(actor)]
+
+
+def _fetch(actor: Actor) -> Effect:
+    actor.go(S.FETCHING)
+    return Ask(Load(actor.key, ()), actor.number())
+
+
+def fetched(actor: Actor, outcome: Any, now: float) -> list[Effect]:
+    """FETCHING: the record, before the first claim or after one that was not plainly won."""
+    if isinstance(outcome, StoreFailed):
+        return refuse_all(actor, 106, f"state store: {outcome.reason}")
+    record = outcome.record or NO_RECORD
+    actor.record = record
+    if record.move == actor.move and record.owner_boot == actor.boot:
+        return _won(actor, record, record.epoch, now)
+    if record.mode == "local" and record.owner != actor.node:
+        return send_away(actor, record)
+    if actor.container is None:
+        return give_up(actor, 402, "its container died")
+    return _claim(actor, record)
+
+
+def _claim(actor: Actor, record: Record) -> list[Effect]:
+    """From remote-state, or from a former life of this node, which is certainly dead."""
+    if actor.claims >= MAX_CLAIMS:
+        return give_up(actor, 107, "others commit to this session")
+    actor.claims += 1
+    actor.go(S.CLAIMING)
+    return [Ask(claim(actor, record), actor.number())]
+
+
+def claimed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
+    """CLAIMING: won; or overtaken or unknown, and the record tells."""
+    record = actor.record
+    assert record is not None
+    if isinstance(outcome, StoreFailed):
+        if outcome.applied is False:
+            return refuse_all(actor, 106, f"state store: {outcome.reason}")
+        return [_fetch(actor)]
+    return _won(actor, record, record.epoch + 1, now) if outcome.won else [_fetch(actor)]
+
+
+def _won(actor: Actor, record: Record, epoch: int, now: float) -> list[Effect]:
+    """This node owns the session: the container gets the state, and the window what the store remembers.
+
+    Only now is that complete: an outcome that changes nothing (301) is committed without a new version, so the
+    claim wins over one that came after the record was read.
+    """
+    actor.epoch = epoch
+    actor.version = actor.stored = record.version
+    actor.changed = now
+    if actor.container is None:
+        return undo(actor, 402, "its container died")
+    actor.go(S.RESTORING)
+    actor.missing = 2
+    token = actor.number()
+    load = Control(actor.container, "worker.load", record.state, token)
+    return [load, Ask(Load(actor.key, None), token), Timer(STEP_DEADLINE, token)]
+
+
+def restored(actor: Actor, blob: bytes | None, error: str | None, now: float) -> list[Effect]:
+    """RESTORING: the container has the state, or cannot take it."""
+    return undo(actor, 301, error) if error is not None else _one_more(actor, now)
+
+
+def remembers(actor: Actor, outcome: Any, now: float) -> list[Effect]:
+    """RESTORING: what the store remembers of calls."""
+    if isinstance(outcome, StoreFailed):
+        return undo(actor, 106, f"state store: {outcome.reason}")
+    record = outcome.record
+    if record is None or record.epoch != actor.epoch:
+        return undo(actor, 107, "the session was taken over by another node")
+    actor.window = Window(actor.rules.dedup, outcome.results, record.floor)
+    return _one_more(actor, now)
+
+
+def _one_more(actor: Actor, now: float) -> list[Effect]:
+    actor.missing -= 1
+    return [] if actor.missing else serve(actor, now)
+
+
+def undo(actor: Actor, code: int, reason: str) -> list[Effect]:
+    """The claim is won but cannot be used: back to remote-state, with the state that the store has."""
+    effects = actor.end_move(code, reason)
+    if actor.container is not None:
+        effects.append(Release(actor.container))
+    actor.container = actor.blob = None
+    actor.target = ""
+    actor.go(S.RELEASING)
+    return [*effects, Ask(release(actor), actor.number())]
+
+
+def serve(actor: Actor, now: float) -> list[Effect]:
+    """The record names this node and its container has the state."""
+    actor.go(S.LOCAL)
+    actor.record = None
+    effects = [*actor.end_move(0, ""), Located(actor.node, actor.epoch)]
+    return effects + admit_waiting(actor, now)
+
+
+def restoring_lost(actor: Actor, now: float) -> list[Effect]:
+    """RESTORING: the container died over the state."""
+    return undo(actor, 402, "its container died while loading the state")
+
+
+def out_of_time(actor: Actor, now: float) -> list[Effect]:
+    """RESTORING: the container does not answer."""
+    return undo(actor, 401, "the container did not load the state in time")

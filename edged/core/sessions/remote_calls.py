@@ -1,0 +1,179 @@
+"""Remote-state calls: any container runs them, one compare-and-set makes them count (DESIGN §5.1, §5.2).
+
+Decides which waiting call runs next, whether it was seen before, and what its commit's outcome means for it.
+A record that was just written serves the next call without being read again: if others commit meanwhile, the
+next commit is lost and the call runs again. Reading before every call was the alternative, at twice the cost.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from ..calls import Call
+from ..effects import Answer, Ask, Effect, RunPool
+from ..records import Load, Loaded, Record, StoreFailed
+from ..transition import S
+from ..window import Window, attach
+from .actor import Actor
+from .answers import attached_enough, kept, queue_full, remembered, said, too_old
+from .endings import next_living, refuse_all, send_away
+from .wishes import prefer
+from .writes import NO_RECORD, commit, reclaim
+
+MAX_TRIES = 3
+"""Runs of one remote call that lost their commit before it is answered 107."""
+
+
+def enqueue(actor: Actor, call: Call) -> list[Effect]:
+    """A call waits its turn, or with the one that it repeats."""
+    if len(actor.queue) >= actor.rules.queue:
+        return [queue_full(call)]
+    twin = _twin(actor, call.call_id)
+    if twin is None:
+        actor.queue.append(call)
+        return []
+    return [] if attach(twin, call) else [attached_enough(call)]
+
+
+def _twin(actor: Actor, call_id: bytes | None) -> Call | None:
+    if call_id is None:
+        return None
+    head = actor.head
+    if head is not None and head.call_id == call_id:
+        return head
+    return next((call for call in actor.queue if call.call_id == call_id), None)
+
+
+def begin(actor: Actor) -> list[Effect]:
+    """From FREE: the next call that somebody waits for."""
+    effects: list[Effect] = []
+    actor.head = head = next_living(actor.queue, effects)
+    if head is None:
+        actor.record = None
+    elif actor.record is not None and head.attempt == 0:
+        effects.append(_run(actor, head, actor.record))
+    else:
+        effects.append(_read(actor, head))
+    return effects
+
+
+def _read(actor: Actor, head: Call) -> Effect:
+    actor.go(S.READING)
+    return Ask(Load(actor.key, (head.call_id,) if head.call_id else ()), actor.number())
+
+
+def _run(actor: Actor, head: Call, record: Record) -> Effect:
+    actor.go(S.RUNNING)
+    actor.record = record
+    actor.epoch, actor.version = record.epoch, record.version
+    head.mode, head.state = "remote", record.state
+    return RunPool(head)
+
+
+def has_read(actor: Actor, outcome: Any, now: float) -> list[Effect]:
+    """READING: the record, and whether it remembers the call."""
+    if isinstance(outcome, StoreFailed):
+        return refuse_all(actor, 106, f"state store: {outcome.reason}")
+    record = outcome.record or NO_RECORD
+    if record.mode == "remote":
+        return _judge(actor, record, outcome)
+    if record.owner != actor.node:
+        return send_away(actor, record)
+    actor.recovered = record.version
+    actor.go(S.RECLAIMING)
+    return [Ask(reclaim(actor, record), actor.number())]
+
+
+def reclaimed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
+    """RECLAIMING: whatever became of it, the record is read again; a store that is away is told."""
+    if isinstance(outcome, StoreFailed) and outcome.applied is False:
+        return refuse_all(actor, 106, f"state store: {outcome.reason}")
+    return _again(actor)
+
+
+def _again(actor: Actor) -> list[Effect]:
+    """The head begins anew, with the record as it is then."""
+    head = actor.head
+    assert head is not None
+    head.container = None
+    actor.queue.appendleft(head)
+    actor.head = actor.record = None
+    actor.go(S.FREE)
+    return []
+
+
+def _judge(actor: Actor, record: Record, outcome: Loaded) -> list[Effect]:
+    head = actor.head
+    assert head is not None
+    if outcome.results:
+        return _ended(actor, remembered(head, outcome.results[0], record.epoch))
+    if head.answered:
+        return _again(actor)  # expired while the record was read: it was told that it did not run
+    if head.attempt > 0 and record.floor and head.call_id is not None:
+        return _ended(actor, too_old(head))
+    return [_run(actor, head, record)]
+
+
+def _ended(actor: Actor, answer: Answer) -> list[Effect]:
+    actor.head = None
+    actor.go(S.FREE)
+    return [answer]
+
+
+def answered(
+    actor: Actor, call: Call, code: int, body: bytes, message: str, meta: dict[str, Any], blob: Any
+) -> list[Effect]:
+    """RUNNING: a container of the pool ran the call."""
+    record = actor.record
+    assert record is not None
+    if code not in (0, 301):
+        return _ended(actor, Answer(call, code, body, message, meta))
+    says = said(actor, call, meta)
+    says["epoch"] = record.epoch
+    if meta.get("shared") or (code and call.call_id is None):
+        says["version"] = record.version
+        return _ended(actor, Answer(call, code, body, message, says))
+    says["version"] = version = record.version + (code == 0)
+    entry = Window(1).settle(call, code, kept(code, body, message), version)
+    call.entry = (Answer(call, code, body, message, says), blob, version, meta.get("prefer"))
+    actor.go(S.COMMITTING)
+    return [Ask(commit(actor, record, version, blob, entry), actor.number())]
+
+
+def committed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
+    """COMMITTING: the call counted, lost a race, or nobody knows."""
+    head, record = actor.head, actor.record
+    assert head is not None
+    assert record is not None
+    if isinstance(outcome, StoreFailed):
+        actor.record = None
+        code = 106 if outcome.applied is False else 401
+        return _ended(actor, Answer(head, code, b"", f"state store: {outcome.reason}", None))
+    if not outcome.won:
+        actor.record = None
+        return _lost_race(actor, head, record, outcome)
+    answer, blob, version, wanted = head.entry
+    state = record.state if blob is None else blob
+    actor.record = replace(record, version=version, state=state)
+    actor.version = version
+    effects = _ended(actor, answer)
+    prefer(actor, wanted or head.prefer, now)
+    return effects
+
+
+def _lost_race(actor: Actor, head: Call, record: Record, outcome: Any) -> list[Effect]:
+    if outcome.duplicate is not None:
+        return _ended(actor, remembered(head, outcome.duplicate, record.epoch))
+    head.tries += 1
+    if head.tries >= MAX_TRIES:
+        retry = {"retry_after_ms": 20}
+        return _ended(actor, Answer(head, 107, b"", "others commit to this session", retry))
+    return _again(actor)
+
+
+def lost(actor: Actor, call: Call, code: int, message: str) -> list[Effect]:
+    """RUNNING: the pool could not run the call, or its container died.
+
+    The next one waits for a read, so that a pool that refuses at once is not asked again within this step.
+    """
+    actor.record = None
+    return _ended(actor, Answer(call, code, b"", message, None))

@@ -1,0 +1,202 @@
+"""The actor of one session: which decision an event belongs to, in which state (DESIGN §5).
+
+Decides nothing but that. A state without a row for an event has nothing under way that it could answer: it is
+late, and changes nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..calls import Call
+from ..effects import Effect, Release
+from ..transition import S
+from . import checkpoints, endings, leaving, local_calls, localize, remote_calls, target, wishes
+from .actor import Actor, Wish
+
+Step = Callable[[Actor, float], list[Effect]]
+Answered = Callable[[Actor, Any, float], list[Effect]]
+Controlled = Callable[[Actor, bytes | None, str | None, float], list[Effect]]
+Told = Callable[[Actor, int, str, float], list[Effect]]
+
+STORE: dict[S, Answered] = {
+    S.READING: remote_calls.has_read,
+    S.COMMITTING: remote_calls.committed,
+    S.RECLAIMING: remote_calls.reclaimed,
+    S.FETCHING: localize.fetched,
+    S.CLAIMING: localize.claimed,
+    S.RESTORING: localize.remembers,
+    S.RELEASING: leaving.released,
+    S.DOUBT: leaving.looked,
+    S.SEALED: target.looked,
+}
+
+CONTAINER: dict[S, Callable[[Actor, Any], list[Effect]]] = {
+    S.STARTING: localize.started,
+    S.INVITED: target.started,
+}
+
+CONTROL: dict[S, Controlled] = {
+    S.RESTORING: localize.restored,
+    S.FLUSHING: leaving.flushed,
+    S.SEALING: target.loaded,
+}
+
+PEER: dict[S, Told] = {
+    S.INVITING: leaving.accepted,
+    S.OFFERING: leaving.sealed,
+}
+
+TIMER: dict[S, Step] = {
+    S.STARTING: target.out_of_time,
+    S.RESTORING: localize.out_of_time,
+    S.INVITING: leaving.out_of_time,
+    S.FLUSHING: leaving.out_of_time,
+    S.OFFERING: leaving.out_of_time,
+    S.DOUBT: leaving.look,
+    S.INVITED: target.out_of_time,
+    S.SEALING: target.out_of_time,
+    S.SEALED: target.look,
+}
+
+# In every other state of a session with a container its death changes nothing yet: a write that is under way
+# decides what it means.
+CONTAINER_LOST: dict[S, Step] = {
+    S.RESTORING: localize.restoring_lost,
+    S.LOCAL: local_calls.container_lost,
+    S.INVITING: local_calls.container_lost,
+    S.DRAINING: local_calls.container_lost,
+    S.FLUSHING: local_calls.container_lost,
+    S.OFFERING: local_calls.container_lost,
+    S.INVITED: target.container_lost,
+    S.SEALING: target.container_lost,
+    S.SEALED: target.container_lost,
+}
+
+
+def _begin(actor: Actor, now: float) -> list[Effect]:
+    """FREE: the move that is wished for, else the next call."""
+    return localize.begin(actor, now) if actor.wish is not None else remote_calls.begin(actor)
+
+
+def _serve_on(actor: Actor, now: float) -> list[Effect]:
+    """LOCAL: the move that is wished for, else what keeps the state safe."""
+    if actor.wish is not None:
+        return leaving.begin(actor, now)
+    return checkpoints.save_if_due(actor, now)
+
+
+THEN: dict[S, Step] = {
+    S.FREE: _begin,
+    S.LOCAL: _serve_on,
+    S.INVITING: checkpoints.save_if_due,
+    S.DRAINING: leaving.flush_when_idle,
+}
+"""What a state leads to by itself, when nothing it waits for is missing."""
+
+
+class Seat(Actor):
+    """`arrived` for calls, `want` for moves, `on_…` for what the effects led to."""
+
+    def arrived(self, call: Call, now: float) -> list[Effect]:
+        """A call of this session, from a client or another node."""
+        if self.state is S.LOCAL or self.state is S.INVITING:
+            return local_calls.admit(self, call, now)
+        effects = remote_calls.enqueue(self, call)
+        return self._then(effects, now) if self.state is S.FREE else effects
+
+    def on_answer(
+        self, call: Call, code: int, body: bytes, message: str, meta: Any, blob: Any, now: float
+    ) -> list[Effect]:
+        """A container answered `call`."""
+        meta = meta or {}
+        if call in self.own:
+            effects = local_calls.answered(self, call, code, body, message, meta, now)
+        elif call is self.head and self.state is S.RUNNING:
+            effects = remote_calls.answered(self, call, code, body, message, meta, blob)
+        else:
+            return []
+        return self._then(effects, now)
+
+    def on_lost(self, call: Call, code: int, message: str, now: float) -> list[Effect]:
+        """The pool could not run `call`, or the container that ran it died."""
+        if call is not self.head or self.state is not S.RUNNING:
+            return []
+        return self._then(remote_calls.lost(self, call, code, message), now)
+
+    def on_store(self, token: int, outcome: Any, now: float) -> list[Effect]:
+        """The answer of an `Ask`."""
+        if self.saving is not None and token == self.saving.token:
+            return self._then(checkpoints.stored(self, outcome), now)
+        step = STORE.get(self.state) if token == self.token else None
+        return self._then(step(self, outcome, now), now) if step is not None else []
+
+    def on_container(self, token: int, container: Any, reason: str, now: float) -> list[Effect]:
+        """The container a `Start` asked for; None with the reason when there is none."""
+        step = CONTAINER.get(self.state) if token == self.token else None
+        if step is None:
+            return [Release(container)] if container is not None else []
+        if container is None:
+            return self._then(endings.give_up(self, 104, reason), now)
+        return step(self, container)
+
+    def on_control(
+        self, token: int, blob: bytes | None, error: str | None, now: float
+    ) -> list[Effect]:
+        """The answer of a `Control`."""
+        if self.saving is not None and token == self.saving.token:
+            return self._then(checkpoints.snapshot_taken(self, blob, error), now)
+        step = CONTROL.get(self.state) if token == self.token else None
+        return self._then(step(self, blob, error, now), now) if step is not None else []
+
+    def on_container_lost(self, now: float) -> list[Effect]:
+        """The session's own container died."""
+        if self.container is None:
+            return []
+        self.container = None
+        step = CONTAINER_LOST.get(self.state)
+        return self._then(step(self, now), now) if step is not None else []
+
+    def on_peer(self, token: int, code: int, message: str, now: float) -> list[Effect]:
+        """The answer of a `Tell`; code 0 is consent."""
+        step = PEER.get(self.state) if token == self.token else None
+        return self._then(step(self, code, message, now), now) if step is not None else []
+
+    def on_timer(self, token: int, now: float) -> list[Effect]:
+        """A `Timer` ran out."""
+        if token == checkpoints.DUE:
+            checkpoints.due(self)
+            return self._then([], now)
+        if token == checkpoints.WATCH:
+            return self._then(checkpoints.look_after(self), now)
+        step = TIMER.get(self.state) if token == self.token else None
+        return self._then(step(self, now), now) if step is not None else []
+
+    # Moves
+
+    def want(self, move: str, asker: Any, target: str, move_id: bytes, now: float) -> list[Effect]:
+        """Somebody asks for `localize`, `externalize` or `migrate` (to `target`) of this session."""
+        return self._then(wishes.want(self, Wish(move, asker, target, move_id)), now)
+
+    def invited(self, asker: Any, move_id: bytes, now: float) -> list[Effect]:
+        """Another node wants to move the session here."""
+        return target.invited(self, asker, move_id, now)
+
+    def offered(
+        self, asker: Any, params: dict[str, Any], blob: bytes | None, now: float
+    ) -> list[Effect]:
+        """The frozen state and its results, from the source of a migration."""
+        return target.offered(self, asker, params, blob)
+
+    def committed(self, move_id: bytes, now: float) -> list[Effect]:
+        """The source says the record names this node."""
+        return self._then(target.committed(self, move_id, now), now)
+
+    def _then(self, effects: list[Effect], now: float) -> list[Effect]:
+        """What follows by itself, until it stays in a state."""
+        state = self.state
+        while (step := THEN.get(state)) is not None:
+            effects += step(self, now)
+            if self.state is state:
+                break
+            state = self.state
+        return effects

@@ -1,0 +1,48 @@
+"""Whether a session may move (DESIGN §5 "Transitions"): all triggers come this way.
+
+Decides if a wish is taken; when it is fulfilled depends on what is under way.
+"""
+
+from typing import Any
+
+from ..effects import Done, Effect
+from ..transition import SERVING_REMOTE, S
+from .actor import Actor, Wish
+
+WANTED = {"local": "localize", "remote": "externalize"}
+
+
+def want(actor: Actor, wish: Wish) -> list[Effect]:
+    """Operator and network: refused with the reason, or taken."""
+    reason = why_not(actor, wish.move, wish.target)
+    if reason is not None:
+        return [Done(wish.asker, *reason, {})]
+    actor.wish = wish
+    return []
+
+
+def why_not(actor: Actor, move: str, target: str) -> tuple[int, str] | None:
+    """Code and reason why a move cannot begin."""
+    if actor.wish is not None or (actor.state not in SERVING_REMOTE and actor.state is not S.LOCAL):
+        return 103, "the session is moving already"
+    mode = "remote" if move == "externalize" else "local"
+    if mode not in actor.rules.allow:
+        return 201, f"the function does not allow {mode}-state sessions"
+    if move == "migrate" and target == actor.node:
+        return 201, f"the session is on {actor.node} already"
+    if move == "localize" and actor.state is S.LOCAL:
+        return 201, f"the session is local on {actor.node} already"
+    if move != "localize" and actor.state is not S.LOCAL:
+        return 201, "the session is not local-state"
+    return None
+
+
+def prefer(actor: Actor, mode: Any, now: float) -> None:
+    """The application's trigger; dwell time and a move under way are stronger."""
+    move = WANTED.get(mode)
+    if move is None or now - actor.changed < actor.rules.min_dwell:
+        return
+    if why_not(actor, move, "") is None:
+        actor.moves += 1
+        move_id = actor.moves.to_bytes(4, "big") + actor.boot.encode()[-12:]
+        actor.wish = Wish(move, None, "", move_id.ljust(16, b"\0"))

@@ -1,0 +1,106 @@
+"""The compare-and-sets of a session, each built in one place (DESIGN §5, reliability §2.2).
+
+Decides what each of them expects and changes. All but a commit and a checkpoint raise the epoch, and carry
+the id of the move, by which the record tells later whose they were.
+"""
+
+from ..records import Entry, Record, Write
+from ..window import MAX_WINDOW_BYTES
+from .actor import Actor
+
+NO_RECORD = Record(
+    epoch=0,
+    mode="remote",
+    owner=None,
+    owner_boot=None,
+    version=0,
+    move=None,
+    state=None,
+    floor=False,
+    schema=1,
+    updated=0.0,
+    alarms=None,
+)
+"""A session that the store has never heard of."""
+
+
+def commit(
+    actor: Actor, record: Record, version: int, state: bytes | None, entry: Entry | None
+) -> Write:
+    """A remote-state call's effect: the state after it and its outcome."""
+    return Write(
+        actor.key,
+        record.epoch,
+        record.version,
+        record.epoch,
+        version,
+        "remote",
+        None,
+        None,
+        None,
+        state,
+        (entry,) if entry is not None else (),
+        actor.rules.dedup,
+        MAX_WINDOW_BYTES,
+        True,
+    )
+
+
+def claim(actor: Actor, record: Record) -> Write:
+    """This node owns the session from now on."""
+    return Write(
+        key=actor.key,
+        expect_epoch=record.epoch,
+        expect_version=record.version,
+        epoch=record.epoch + 1,
+        version=record.version,
+        mode="local",
+        owner=actor.node,
+        owner_boot=actor.boot,
+        move=actor.move,
+        state=None,
+        results=(),
+        keep=actor.rules.dedup,
+        keep_bytes=MAX_WINDOW_BYTES,
+        durable=True,
+    )
+
+
+def reclaim(actor: Actor, record: Record) -> Write:
+    """Back to remote-state, at what the store has: nothing here holds the session."""
+    # Apart from every counted move of `wishes`, so that neither passes for the other.
+    move = (b"\xff" * 4 + actor.boot.encode()[-12:]).ljust(16, b"\0")
+    return claim(actor, record)._replace(mode="remote", owner=None, owner_boot=None, move=move)
+
+
+def checkpoint(actor: Actor, state: bytes | None) -> Write:
+    """The state as it is now, and the outcomes since the last one."""
+    return Write(
+        key=actor.key,
+        expect_epoch=actor.epoch,
+        expect_version=actor.stored,
+        epoch=actor.epoch,
+        version=actor.version,
+        mode="local",
+        owner=actor.node,
+        owner_boot=actor.boot,
+        move=None,
+        state=state,
+        results=actor.changes.entries(),
+        keep=actor.rules.dedup,
+        keep_bytes=MAX_WINDOW_BYTES,
+        durable=actor.rules.durability == "sync",
+    )
+
+
+def release(actor: Actor) -> Write:
+    """To the target of a migration, or without one to remote-state."""
+    target, _, boot = actor.target.partition("/")
+    return checkpoint(actor, actor.blob)._replace(
+        epoch=actor.epoch + 1,
+        mode="local" if target else "remote",
+        owner=target or None,
+        owner_boot=boot or None,
+        move=actor.move,
+        durable=True,
+    )

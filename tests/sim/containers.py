@@ -1,0 +1,108 @@
+"""Containers as the sessions see them: they run calls on a state, answer verbs, get stuck, and die."""
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any, NamedTuple
+
+from edged.core.calls import Call
+
+from .clock import Clock, Lane
+from .faults import Faults
+from .history import TOKEN, tokens
+
+HARD_LIMIT = 4.0
+BIG = 5000
+
+Told = Callable[..., None]
+
+
+class Ran(NamedTuple):
+    """What a handler did: code, body, message, meta, new state."""
+
+    code: int
+    body: bytes
+    message: str
+    meta: dict[str, Any]
+    state: bytes | None
+
+
+def run_handler(call: Call, state: bytes | None, chance: Random) -> Ran:
+    """`incr` notes the call, sometimes with a large answer or by raising; `get` looks."""
+    meta: dict[str, Any] = {"run_us": 1}
+    if call.method == "get":
+        return Ran(0, b"%d" % (len(state or b"") // TOKEN), "", {**meta, "shared": True}, None)
+    if chance.random() < 0.06:
+        return Ran(301, b"", "it raised", {**meta, "type": "ValueError"}, None)
+    if chance.random() < 0.03:
+        return Ran(206, b"", "no such method", {}, None)
+    new = (state or b"") + call.body
+    body = b"%d" % (len(new) // TOKEN)
+    if chance.random() < 0.04:
+        meta["prefer"] = chance.choice(("local", "remote"))
+    return Ran(0, body.ljust(BIG) if chance.random() < 0.1 else body, "", meta, new)
+
+
+class Container:
+    """A session's own: one job after another, answers in order."""
+
+    def __init__(self, name: str, clock: Clock, chance: Random, faults: Faults) -> None:
+        self.name = name
+        self.alive = True
+        self.state: bytes | None = None
+        self.loaded = False
+        self._clock = clock
+        self._chance = chance
+        self._faults = faults
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._stuck = False
+        self._answers = Lane(clock, chance, 0.003)
+
+    def call(self, call: Call, allowed: Callable[[], None], told: Told) -> None:
+        """Run `call` when its turn comes; `allowed` says whether it may."""
+
+        def run() -> None:
+            if not self.loaded:
+                self._say(told, Ran(103, b"", "the session is not here", {}, None))
+                return
+            allowed()
+            ran = run_handler(call, self.state, self._chance)
+            if ran.state is not None:
+                assert call.body not in tokens(self.state), "a call took effect twice"
+                self.state = ran.state
+            self._say(told, ran)
+
+        self._queue(run)
+
+    def verb(self, verb: str, blob: bytes | None, told: Told) -> None:
+        """`worker.load` or `worker.snapshot`: the blob and the error, when its turn comes."""
+
+        def run() -> None:
+            if self._faults.hit("verb_swallowed"):
+                return
+            if self._faults.hit("verb_failed") or (verb == "worker.snapshot" and not self.loaded):
+                self._say(told, None, "the hook raised")
+            elif verb == "worker.load":
+                self.loaded, self.state = True, blob
+                self._say(told, None, None)
+            else:
+                self._say(told, self.state or b"", None)
+
+        self._queue(run)
+
+    def _say(self, told: Told, *words: Any) -> None:
+        self._answers.send(lambda: told(*words) if self.alive else None)
+
+    def _queue(self, job: Callable[[], None]) -> None:
+        self._jobs.append(job)
+        if len(self._jobs) == 1:
+            self._clock.after(self._chance.random() * 0.02, self._run)
+
+    def _run(self) -> None:
+        self._stuck = self._stuck or self._faults.hit("own_stuck")
+        if not self.alive or self._stuck:
+            return
+        self._jobs[0]()
+        self._jobs.popleft()
+        if self._jobs:
+            self._clock.after(self._chance.random() * 0.02, self._run)

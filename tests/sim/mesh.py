@@ -1,0 +1,234 @@
+"""One world: three nodes, a store, clients, an operator, and faults, all from one seed.
+
+A world has two phases: everything goes wrong that its faults allow; then it heals, and all that was begun
+must come to its end. `python -m sim.mesh SEED` (in tests/) prints what happened in one world.
+"""
+
+import sys
+from collections import Counter, deque
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from edged.core.records import SessionKey
+from edged.core.sessions import Rules, Seat
+from edged.core.transition import OWNING, S
+
+from .between import link_lost
+from .clients import Request, Try
+from .clock import Clock
+from .faults import Faults
+from .history import History
+from .node import Node
+from .store import Store
+
+NAMES = ("a", "b", "c")
+REQUESTS = 24
+HEALED = 120.0
+"""Seconds after which nothing may be under way any more: deadlines, polls and invitations are shorter."""
+
+KEPT_LINES = 400
+
+
+class Mesh:
+    """`run` is the whole story of a seed; it raises AssertionError when something did not hold."""
+
+    def __init__(
+        self, seed: int, kinds: tuple[str, ...] | None = None, moment: S | None = None
+    ) -> None:
+        self.seed = seed
+        self.chance = chance = Random(seed)
+        self.key = SessionKey("f", "s")
+        self.names = NAMES
+        self.clock = Clock()
+        self.faults = Faults(chance, kinds, moment)
+        keep = chance.choice((4, 128, 128))
+        self.patient = keep < REQUESTS
+        durability = chance.choice(("none", "checkpoint", "checkpoint", "sync"))
+        often = chance.choice(((2, 0.1), (5, 1.0)))
+        self.rules = Rules(("remote", "local"), 0.0, 500, keep, durability, *often)
+        self.history = History(durability)
+        self.store = Store(self.key, self.clock, chance, self.faults, self.history)
+        self.watchers: dict[str, list[Any]] = {}
+        self.seen: Counter[tuple[S, str]] = Counter()
+        self.steps: Counter[tuple[S, S]] = Counter()
+        self.moves: Counter[int] = Counter()
+        self.swept = 0
+        self.lines: deque[tuple[float, str, tuple[Any, ...]]] = deque(maxlen=KEPT_LINES)
+        self._open: dict[int, tuple[Node, str]] = {}
+        self._lives = 0
+        self._requests: list[Request] = []
+        self.nodes = {name: self._new_life(name) for name in NAMES}
+
+    def say(self, text: str, *words: Any) -> None:
+        """A line of the transcript; written only when somebody wants to read it."""
+        self.lines.append((self.clock.now, text, words))
+
+    def transcript(self) -> str:
+        """The last of what happened."""
+        return "\n".join(f"{at:9.4f} {text % words}" for at, text, words in self.lines)
+
+    # Nodes
+
+    def _new_life(self, name: str) -> Node:
+        self._lives += 1
+        return Node(self, name, f"{name}{self._lives}")
+
+    def new_seat(self, node: Node) -> Seat:
+        """A session's actor, watched."""
+        steps = self.steps
+
+        class Watched(Seat):
+            """Counts the steps it takes."""
+
+            def go(self, state: S) -> None:
+                steps[self.state, state] += 1
+                super().go(state)
+
+        return Watched(self.key, node.name, node.boot, self.rules)
+
+    def kill(self, node: Node) -> None:
+        """SIGKILL; another life begins a little later."""
+        if not node.alive:
+            return
+        self.say("%s is killed", node.name)
+        if node.seat is not None and node.seat.container is not None:
+            node.void(node.seat.container)
+            node.seat.container.alive = False
+        node.alive = False
+        self._open = {n: (at, why) for n, (at, why) in self._open.items() if at is not node}
+        soon = self.chance.random() * 0.05
+        for call in node.calls.values():
+            if isinstance(call.origin, Try) and not call.answered:
+                self.clock.after(soon, call.origin.broken)
+        for other, call in self.watchers.pop(node.boot, []):
+            self.clock.after(soon, lambda other=other, call=call: link_lost(other, call))
+        self.clock.after(0.1 + self.chance.random() * 2, lambda: self._revive(node.name))
+
+    def _revive(self, name: str) -> None:
+        self.nodes[name] = self._new_life(name)
+        self.say("%s is back as %s", name, self.nodes[name].boot)
+
+    # Moves
+
+    def asker(self, node: Node, then: Callable[..., None]) -> Callable[..., None]:
+        """Somebody at `node` who must be told once how a move ended."""
+        number = len(self._open) + sum(self.moves.values())
+        while number in self._open:
+            number += 1
+        self._open[number] = (node, f"since {self.clock.now:.3f}")
+
+        def told(code: int, message: str, result: Any) -> None:
+            assert self._open.pop(number, None) is not None, "the end of a move was told twice"
+            self.moves[code] += 1
+            then(code, message, result)
+
+        return told
+
+    def wish(self) -> None:
+        """An operator asks for a move, mostly where it can be had."""
+        up = [node for node in self.nodes.values() if node.alive]
+        if not up:
+            return
+        record = self.store.record
+        node = self.chance.choice(up)
+        owner = self.nodes.get(record.owner or "") if record is not None else None
+        if owner is not None and owner.alive and self.chance.random() < 0.8:
+            node = owner
+        local = node.seat is not None and node.seat.local
+        moves = ("migrate", "migrate", "externalize") if local else ("localize",)
+        move = self.chance.choice(moves if self.chance.random() < 0.9 else ("localize",))
+        other = self.chance.choice([n for n in up if n is not node] or [node])
+        target = f"{other.name}/{other.boot}" if other is not node else node.name
+        self.say("wish: %s at %s (to %s)", move, node.name, target)
+        node.move(move, target if move == "migrate" else "", lambda *_: None)
+
+    # The story
+
+    def run(self) -> None:
+        """Faults, healing, and the reckoning."""
+        at = 0.0
+        pace = self.chance.choice((0.005, 0.05, 0.3))
+        restless = self.chance.choice((0.05, 0.35))
+        if self.chance.random() < 0.5:
+            self.clock.after(0.0, self.wish)
+        for number in range(REQUESTS):
+            request = Request(self, number)
+            self._requests.append(request)
+            at += self.chance.random() * pace
+            self.clock.after(at, request.send)
+            if self.chance.random() < restless:
+                self.clock.after(at + self.chance.random() * pace, self.wish)
+        self.clock.after(self.chance.choice((0.0, 0.1, 0.5)) * at, self.faults.arm)
+        self.clock.run(at + 2.0, self.check)
+        self.faults.heal()
+        self.say("healed")
+        self.clock.run(self.clock.now + HEALED, self.check)
+        self._all_ended()
+        self._serves_again()
+        self._all_kept()
+
+    def _all_ended(self) -> None:
+        waiting = [r.token.hex() for r in self._requests if r.code is None]
+        assert not waiting, f"calls {waiting} never came to an end"
+        assert not self._open, f"a move was never answered: {self._open}"
+        for node in self.nodes.values():
+            assert not node.calls, f"{node.name} still has calls in hand"
+            resting = node.seat is None or node.seat.state is S.LOCAL
+            assert resting, f"{node.name} does not come to rest in {node.seat and node.seat.state}"
+
+    def _serves_again(self) -> None:
+        """A call through each node is answered; one in a stuck container has to wait for its hard limit."""
+        for number, node in enumerate(self.nodes.values()):
+            request = Request(self, REQUESTS + number)
+            request.call_id = request.call_id or self.chance.randbytes(16)
+            Try(request, 1.0).send(node)
+            self.clock.run(self.clock.now + 10.0, self.check)
+            assert request.code in (0, 206, 301, 404), f"{node.name} does not serve: {request.code}"
+
+    def _all_kept(self) -> None:
+        """The owner gives the session back: the store has all that was acknowledged."""
+        for node in self.nodes.values():
+            if node.seat is not None and node.seat.local:
+                node.move("externalize", "", lambda *_: None)
+                self.clock.run(self.clock.now + 4.0, self.check)
+        record = self.store.record
+        assert record is None or record.mode == "remote", "the session could not be externalized"
+        self.history.ended(self.store.state)
+
+    def check(self) -> None:
+        """After every event: who owns the session by its own account owns it by the record."""
+        for node in self.nodes.values():
+            seat = node.seat
+            if seat is not None and node.alive and seat.state in OWNING:
+                record = self.store.record
+                assert record is not None, "local without a record"
+                has = (record.mode, record.owner, record.owner_boot, record.epoch)
+                says = ("local", node.name, node.boot, seat.epoch)
+                assert has == says, f"{node.name} says {says}, the record {has}"
+
+
+def failure(
+    seed: int, kinds: tuple[str, ...] | None = None, moment: S | None = None
+) -> tuple[str, Mesh]:
+    """What did not hold in the world of `seed` ("" when all did), and the world.
+
+    `kinds` and `moment` say what goes wrong, and when something dies; else the seed does.
+    """
+    mesh = Mesh(seed, kinds, moment)
+    try:
+        mesh.run()
+    except AssertionError as error:
+        return str(error).partition("\n")[0] or "an assertion in the core", mesh
+    return "", mesh
+
+
+def main(seed: int) -> None:
+    """Print one world."""
+    why, mesh = failure(seed)
+    print(mesh.transcript())
+    print(f"seed {seed}, {mesh.rules.durability}: {why or 'all held'}; faults {mesh.faults.rates}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,332 @@
+"""One life of one node: the daemon's relay as a model, around the real router and the real session."""
+
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from edged.core import effects as fx
+from edged.core.calls import Call
+from edged.core.records import StoreFailed
+from edged.core.routing import Here, Router, There
+from edged.core.sessions import Seat
+from edged.core.transition import OWNING
+
+from . import between
+from .clients import Try
+from .clock import Lane
+from .containers import HARD_LIMIT, Container, Ran, run_handler
+
+if TYPE_CHECKING:
+    from .mesh import Mesh
+
+Step = Callable[[Seat], list[fx.Effect]]
+
+
+class Node:
+    """`perform` carries out effects as `edged.daemon.relay` does; a dead node does nothing."""
+
+    def __init__(self, mesh: "Mesh", name: str, boot: str) -> None:
+        self.mesh = mesh
+        self.name = name
+        self.boot = boot
+        self.alive = True
+        self.seat: Seat | None = None
+        self.calls: dict[int, Call] = {}
+        self.router = Router(name)
+        self.router.serves([mesh.key.function], [mesh.key.function])
+        for other in mesh.names:
+            if other != name:
+                self.router.peer(other, [mesh.key.function])
+        self._serials = count()
+        self._lanes: dict[str, Lane] = {}
+        self._pooled: set[int] = set()
+
+    # In
+
+    def invoked(self, attempt: Try) -> None:
+        """A client's call."""
+        if not self.alive:
+            attempt.broken()
+            return
+        request = attempt.request
+        meta = {"attempt": request.attempt, "prefer": request.prefer}
+        self.take(attempt, request.method, request.call_id, attempt.timeout, request.token, meta)
+
+    def take(
+        self,
+        origin: Any,
+        method: str,
+        call_id: bytes | None,
+        timeout: float,
+        body: bytes,
+        meta: dict[str, Any],
+    ) -> None:
+        """INVOKE, from a client or a node."""
+        now = self.mesh.clock.now
+        serial, key = next(self._serials), self.mesh.key
+        call = Call(origin, serial, *key, method, call_id, now, now + timeout, body, meta)
+        self.calls[serial] = call
+        self.mesh.clock.after(timeout, lambda: self._expire(call))
+        self.route(call)
+
+    def route(self, call: Call) -> None:
+        """Here, or to where the session is said to be."""
+        where = self.router.route(*self.mesh.key, call.hops)
+        if isinstance(where, Here):
+            now = self.mesh.clock.now
+            self.step("arrived", lambda seat: seat.arrived(call, now), self.there())
+        elif isinstance(where, There):
+            between.forward(self, call, where.node)
+        else:
+            self.answer(fx.Answer(call, where.code, b"", where.reason, None))
+
+    def there(self) -> Seat:
+        """The session's actor, made when it is not there."""
+        if self.seat is None:
+            self.seat = self.mesh.new_seat(self)
+        return self.seat
+
+    def move(self, move: str, target: str, done: Callable[..., None]) -> None:
+        """An operator's wish."""
+        move_id = self.mesh.chance.randbytes(16)
+        now, ended = self.mesh.clock.now, self.mesh.asker(self, done)
+        self.step("want", lambda s: s.want(move, ended, target, move_id, now), self.there())
+
+    # Steps
+
+    def step(self, event: str, step: Step, seat: Seat) -> None:
+        """One step of the session, unless it is another one by now."""
+        if not self.alive or self.seat is not seat:
+            return
+        self.mesh.seen[seat.state, event] += 1
+        before, effects = seat.state, step(seat)
+        self.mesh.say("%s %s: %s -> %s %s", self.name, event, before, seat.state, effects)
+        for effect in effects:
+            if self.alive:
+                self._perform(seat, effect)
+        if seat.quiet and self.seat is seat:
+            self.seat = None
+
+    def _perform(self, seat: Seat, effect: fx.Effect) -> None:
+        self._kills(seat, effect)
+        PERFORM[type(effect)](self, seat, effect)
+
+    def _kills(self, seat: Seat, effect: fx.Effect) -> None:
+        """The moment something is asked for is the moment something dies."""
+        mesh, soon = self.mesh, self.mesh.chance.random() * self.mesh.chance.choice((0.001, 0.02))
+        container = seat.container
+        if container is not None and mesh.faults.kill("own_killed", seat.state):
+            mesh.clock.after(soon, lambda: self.container_died(container))
+        if mesh.faults.kill("node_killed", seat.state):
+            mesh.clock.after(soon, lambda: mesh.kill(self))
+
+    # Calls
+
+    def _answered(self, seat: Seat, answer: fx.Answer) -> None:
+        owns = seat.state in OWNING or seat.local
+        memory = seat.container.state if owns and seat.container is not None else b""
+        call, state = answer.call, self.mesh.store.state
+        shared = call.method == "get"
+        self.mesh.history.answered(call.body, shared, answer, state, memory or b"")
+        self.answer(answer)
+
+    def answer(self, answer: fx.Answer) -> None:
+        """Tell whoever waits for the call, and what is attached to it."""
+        for call in (answer.call, *answer.call.attached):
+            self.calls.pop(call.serial, None)
+            self._tell_origin(answer._replace(call=call))
+
+    def _tell_origin(self, answer: fx.Answer) -> None:
+        call = answer.call
+        if call.answered:
+            return
+        call.answered = True
+        origin = call.origin
+        if isinstance(origin, Try):
+            delay = self.mesh.chance.random() * 0.003
+            self.mesh.clock.after(
+                delay, lambda: origin.answered(answer.code, answer.message, answer.meta)
+            )
+        else:
+            origin(answer)
+
+    def _expire(self, call: Call) -> None:
+        """The sweep: an answer at the deadline, and the pool lets go of what it did not start."""
+        if not self.alive or call.answered:
+            return
+        self.mesh.swept += 1
+        ran = {"ran": False} if call.container is None and call.started == 0.0 else None
+        self._tell_origin(fx.Answer(call, 401, b"", "the deadline has passed", ran))
+        if call.container is None:
+            self.calls.pop(call.serial, None)
+        if call.serial in self._pooled:
+            self._lost(call, 401, "the deadline has passed")
+
+    def _run_pool(self, seat: Seat, effect: fx.RunPool) -> None:
+        call, mesh = effect.call, self.mesh
+        if mesh.faults.hit("pool_refused"):
+            self._lost(call, 101, "the function's queue is full")
+            return
+        self._pooled.add(call.serial)
+        mesh.clock.after(mesh.chance.random() * 0.02, lambda: self._run_in_pool(seat, call))
+
+    def _run_in_pool(self, seat: Seat, call: Call) -> None:
+        if not self.alive or call.serial not in self._pooled:
+            return
+        mesh, faults, chance = self.mesh, self.mesh.faults, self.mesh.chance
+        self._pooled.discard(call.serial)
+        if faults.hit("pool_failed"):
+            self._lost(call, 104, "no container could be started")
+            return
+        call.container, call.started = "pool", mesh.clock.now
+        took = chance.random() * 0.02
+        if faults.hit("pool_killed") or faults.hit("pool_stuck"):
+            took = chance.choice((took, HARD_LIMIT))
+            mesh.clock.after(took, lambda: self._lost(call, 402, "the container died"))
+            return
+        state = call.state
+        mesh.clock.after(took, lambda: self._ran(seat, call, run_handler(call, state, chance)))
+
+    def _lost(self, call: Call, code: int, message: str) -> None:
+        if self.seat is not None:
+            now = self.mesh.clock.now
+            self.step("lost", lambda seat: seat.on_lost(call, code, message, now), self.seat)
+
+    def _run_own(self, seat: Seat, effect: fx.RunOwn) -> None:
+        call, container = effect.call, effect.container
+        call.container = container
+
+        def allowed() -> None:
+            record = self.mesh.store.record
+            assert record is not None and record.owner_boot == self.boot, "two owners run calls"
+            assert record.epoch == seat.epoch, "a superseded owner runs calls"
+
+        container.call(call, allowed, lambda ran: self._ran(seat, call, ran))
+        self.mesh.clock.after(HARD_LIMIT, lambda: self._overran(call, container))
+
+    def _ran(self, seat: Seat, call: Call, ran: Ran) -> None:
+        now = self.mesh.clock.now
+        blob = ran.state if call.container == "pool" else None
+        step = lambda s: s.on_answer(call, ran.code, ran.body, ran.message, ran.meta, blob, now)  # noqa: E731
+        self.step("answer", step, seat)
+
+    def _overran(self, call: Call, container: Container) -> None:
+        """The hard limit, for the call that is at the front."""
+        if call.serial not in self.calls or call.container is not container:
+            return
+        ends = call.started + HARD_LIMIT if call.started else self.mesh.clock.now + HARD_LIMIT
+        if ends <= self.mesh.clock.now:
+            self.container_died(container)
+        else:
+            self.mesh.clock.after(
+                ends - self.mesh.clock.now, lambda: self._overran(call, container)
+            )
+
+    def container_died(self, container: Container) -> None:
+        """A session's own container is gone, and with it what only it held."""
+        if not self.alive or not container.alive:
+            return
+        container.alive = False
+        seat = self.seat
+        if seat is not None and seat.container is container:
+            self.void(container)
+            self.step("container_lost", lambda s: s.on_container_lost(self.mesh.clock.now), seat)
+
+    def void(self, container: Container) -> None:
+        """If it was the owner's, what it promised beyond the record is void."""
+        record = self.mesh.store.record
+        if record is not None and (record.mode, record.owner_boot) == ("local", self.boot):
+            self.mesh.say("%s: memory is lost", self.name)
+            self.mesh.history.lost(self.mesh.store.state, container.state or b"")
+
+    # Between nodes
+
+    def lane(self, other: str) -> Lane:
+        """The connection to `other`: frames stay in order."""
+        if other not in self._lanes:
+            self._lanes[other] = Lane(self.mesh.clock, self.mesh.chance, 0.005)
+        return self._lanes[other]
+
+    @property
+    def watchers(self) -> list[tuple["Node", Call]]:
+        """Whoever forwarded a call here learns of this node's end."""
+        return self.mesh.watchers.setdefault(self.boot, [])
+
+    def _send_on(self, seat: Seat, effect: fx.Forward) -> None:
+        call = effect.call
+        if call.answered:
+            self.calls.pop(call.serial, None)
+        elif call.hops >= 2:
+            self.answer(fx.Answer(call, 103, b"", "forwarded twice already", None))
+        else:
+            between.forward(self, call, effect.node)
+
+    def _tell(self, seat: Seat, effect: fx.Tell) -> None:
+        between.tell(self, seat, effect)
+
+    # Containers, store, time
+
+    def _start(self, seat: Seat, effect: fx.Start) -> None:
+        faults, chance = self.mesh.faults, self.mesh.chance
+        token, took = effect.token, 0.005 + chance.random() * 0.1
+        if faults.hit("start_failed"):
+            if chance.random() < 0.5:
+                self._started(seat, token, None)  # all slots are taken: known at once
+            else:
+                self.mesh.clock.after(took, lambda: self._started(seat, token, None))
+            return
+        if faults.hit("start_slow"):
+            took = 12.0
+        container = Container(f"{self.boot}/{token}", self.mesh.clock, chance, faults)
+        self.mesh.clock.after(took, lambda: self._started(seat, token, container))
+
+    def _started(self, seat: Seat, token: int, container: Container | None) -> None:
+        now, reason = self.mesh.clock.now, "" if container else "no slot"
+        self.step("container", lambda s: s.on_container(token, container, reason, now), seat)
+
+    def _control(self, seat: Seat, effect: fx.Control) -> None:
+        def told(blob: bytes | None, error: str | None) -> None:
+            now = self.mesh.clock.now
+            self.step("control", lambda s: s.on_control(effect.token, blob, error, now), seat)
+
+        effect.container.verb(effect.verb, effect.blob, told)
+
+    def _release(self, seat: Seat, effect: fx.Release) -> None:
+        effect.container.alive = False
+
+    def _timer(self, seat: Seat, effect: fx.Timer) -> None:
+        def due() -> None:
+            self.step("timer", lambda s: s.on_timer(effect.token, self.mesh.clock.now), seat)
+
+        self.mesh.clock.after(effect.seconds, due)
+
+    def _ask(self, seat: Seat, effect: fx.Ask) -> None:
+        def done(outcome: Any) -> None:
+            failed = f"store_{outcome.applied}" if isinstance(outcome, StoreFailed) else "store"
+            now = self.mesh.clock.now
+            self.step(failed, lambda s: s.on_store(effect.token, outcome, now), seat)
+
+        self.mesh.store.submit(effect.op, done)
+
+    def _located(self, seat: Seat, effect: fx.Located) -> None:
+        self.router.located(self.mesh.key, effect.node, effect.epoch)
+
+    def _done(self, seat: Seat, effect: fx.Done) -> None:
+        if effect.asker is not None:
+            effect.asker(effect.code, effect.message, effect.result)
+
+
+PERFORM: dict[type, Callable[[Node, Seat, Any], None]] = {
+    fx.Answer: Node._answered,
+    fx.Forward: Node._send_on,
+    fx.RunOwn: Node._run_own,
+    fx.RunPool: Node._run_pool,
+    fx.Start: Node._start,
+    fx.Control: Node._control,
+    fx.Release: Node._release,
+    fx.Tell: Node._tell,
+    fx.Timer: Node._timer,
+    fx.Ask: Node._ask,
+    fx.Located: Node._located,
+    fx.Done: Node._done,
+}

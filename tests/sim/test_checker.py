@@ -1,0 +1,132 @@
+"""The checker finds what it is there for: each defect, put in on purpose, within a few hundred worlds."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from edged.core.effects import Effect
+from edged.core.records import Record, StoreFailed, Write, Written
+from edged.core.sessions import checkpoints, endings, leaving, local_calls, localize, seat, target
+from edged.core.sessions.actor import Actor
+from edged.core.sessions.unsaved import Unsaved
+from edged.core.transition import S
+from edged.core.window import Window
+from edged.daemon.stores import row
+
+from .mesh import failure
+
+WORLDS = 400
+
+Patch = pytest.MonkeyPatch
+
+
+def no_epoch_fence(patch: Patch) -> None:
+    """The store compares the version alone."""
+
+    def same_version(op: Any, record: Record | None) -> bool:
+        return bool(op.expect_version == (record.version if record is not None else 0))
+
+    patch.setattr(row, "expected", same_version)
+
+
+def window_lost_on_externalize(patch: Patch) -> None:
+    """What the container answered is not handed to the store."""
+    patch.setattr(Unsaved, "entries", lambda _: ())
+
+
+def window_lost_on_migrate(patch: Patch) -> None:
+    """The target of a migration starts with an empty window."""
+    patch.setattr(target, "Window", lambda keep, entries, floor: Window(keep))
+
+
+def acknowledged_before_commit(patch: Patch) -> None:
+    """With `sync` the answer does not wait for the store."""
+    patch.setattr(local_calls, "_gate", lambda actor, answer: [answer])
+
+
+def serving_in_doubt(patch: Patch) -> None:
+    """A release whose outcome is unknown is taken for none."""
+
+    def released(actor: Actor, outcome: Any, now: float) -> list[Effect]:
+        if isinstance(outcome, StoreFailed) and actor.container is not None:
+            return leaving.back(actor, 106, "no answer", now)
+        return leaving.released(actor, outcome, now)
+
+    patch.setitem(seat.STORE, S.RELEASING, released)
+
+
+def unknown_claim_is_won(patch: Patch) -> None:
+    """A claim whose outcome is unknown is taken for won."""
+
+    def claimed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
+        unknown = isinstance(outcome, StoreFailed) and outcome.applied is None
+        return localize.claimed(actor, Written(True) if unknown else outcome, now)
+
+    patch.setitem(seat.STORE, S.CLAIMING, claimed)
+
+
+def own_write_is_a_takeover(patch: Patch) -> None:
+    """A checkpoint refused because an earlier one was applied after all ends the ownership."""
+    patch.setattr(checkpoints, "_refused", lambda actor, current: endings.superseded(actor))
+
+
+def forgotten_without_a_word(patch: Patch) -> None:
+    """The store is not told that the container's window had to forget."""
+    made = Unsaved.__init__
+    patch.setattr(Unsaved, "__init__", lambda self, keep: made(self, keep - 1))
+
+
+def expired_retries_are_dropped(patch: Patch) -> None:
+    """A retry attached to a call that expired in the queue goes with it."""
+    patch.setattr(endings, "_drop_expired", lambda call, queue, effects: None)
+
+
+def late_answers_count(patch: Patch) -> None:
+    """An answer to an earlier step is taken for the one that is awaited."""
+
+    def on_timer(self: Any, token: int, now: float) -> list[Effect]:
+        step = seat.TIMER.get(self.state)
+        return self._then(step(self, now) if step is not None else [], now)
+
+    patch.setattr(seat.Seat, "on_timer", on_timer)
+
+
+def a_load_is_waited_for_forever(patch: Patch) -> None:
+    """A container that does not answer while it loads the state is not given up."""
+    patch.delitem(seat.TIMER, S.RESTORING)
+
+
+def a_former_life_keeps_the_session(patch: Patch) -> None:
+    """A claim that takes the session from this node's former life writes remote-state."""
+    made = localize.claim
+
+    def claim(actor: Actor, record: Record) -> Write:
+        write = made(actor, record)
+        return write._replace(mode="remote", owner=None) if record.mode == "local" else write
+
+    patch.setattr(localize, "claim", claim)
+
+
+DEFECTS: dict[Callable[[Patch], None], tuple[str, ...] | None] = {
+    no_epoch_fence: None,
+    window_lost_on_externalize: None,
+    window_lost_on_migrate: None,
+    acknowledged_before_commit: None,
+    serving_in_doubt: ("store_late",),
+    unknown_claim_is_won: ("store_lost", "store_late"),
+    own_write_is_a_takeover: ("store_applied",),
+    forgotten_without_a_word: ("client_lost",),
+    expired_retries_are_dropped: None,
+    late_answers_count: ("verb_swallowed",),
+    a_load_is_waited_for_forever: ("verb_swallowed",),
+    a_former_life_keeps_the_session: None,
+}
+"""Each with the faults that bring it to light; None: those of any world."""
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
+def test_a_defect_is_found(defect: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    """A world in which something does not hold turns up soon once the defect is in."""
+    defect(monkeypatch)
+    assert any(failure(seed, DEFECTS[defect])[0] for seed in range(WORLDS))
