@@ -21,6 +21,7 @@ from edged_protocol.errors import Code, RemoteProtocolError
 from edged_protocol.limits import MAX_FRAME, MAX_FRAME_TRUSTED, MAX_INFLIGHT, PROTO
 
 from . import verbs
+from .descriptors import connections_allowed
 from .hub import Hub
 from .link import Link
 from .relay import Relay
@@ -31,21 +32,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BESIDE_DEVICES = 16
+"""Connections for operators, nodes and whoever has not said who it is, when devices have all others."""
+
 
 class Connections:
     """`take` what listeners accept, `serve` what was dialled; `received` sorts what is said."""
 
-    def __init__(self, node: "Node", relay: Relay, hub: Hub, nursery: trio.Nursery, most: int):
+    def __init__(self, node: "Node", relay: Relay, hub: Hub, nursery: trio.Nursery):
         self._node = node
         self._relay = relay
         self._hub = hub
         self._nursery = nursery
-        self._most = most
+        self._most = connections_allowed()
         self.links: set[Link] = set()
 
     def take(self, sock: socket.socket) -> None:
-        """A stranger's connection, served by a task of its own; beyond the bound it is closed."""
-        if len(self.links) >= self._most:
+        """A stranger's connection, served by a task of its own; beyond all bounds it is closed."""
+        if len(self.links) >= self._most + BESIDE_DEVICES:
             sock.close()
         else:
             self._nursery.start_soon(self._serve_stranger, sock)
@@ -85,6 +89,8 @@ class Connections:
             raise RemoteProtocolError("forbidden", "containers have a socket of their own")
         if role == "node" and hello.info.get("mesh") != mesh:
             raise RemoteProtocolError("wrong_mesh", f"this is mesh {mesh}")
+        if role == "device" and len(self.links) > self._most:
+            raise RemoteProtocolError("full", "this node has as many connections as it can hold")
         link.role, link.name = role, hello.info["name"][:63]
         return m.Welcome(self._greeting(MAX_FRAME if role == "device" else MAX_FRAME_TRUSTED))
 

@@ -33,9 +33,6 @@ from .timers import Timers
 from .watched_store import WatchedStore
 from .workers import Workers
 
-MAX_CONNECTIONS = 4096
-"""Accepted at once; each costs a task and a file descriptor."""
-
 
 class Node:
     """A broker and worker host. `run` serves until it is cancelled."""
@@ -104,7 +101,7 @@ class Node:
         self.deployments = Deployments(
             self.name, labels, self.bundles, self.workers, self.router, self.peers
         )
-        self.connections = Connections(self, self.relay, self.hub, nursery, MAX_CONNECTIONS)
+        self.connections = Connections(self, self.relay, self.hub, nursery)
 
     def _workers(self) -> Workers:
         return Workers(

@@ -213,8 +213,6 @@ class Workers:
         self._join_pool(worker)
 
     def _join_pool(self, worker: Worker) -> None:
-        if worker.link.closed:
-            return
         worker.function.broken = ""
         worker.function.pool.add(worker, trio.current_time())
         self.feed(worker.function, trio.current_time())
@@ -260,10 +258,7 @@ class Workers:
             return
         finally:
             self._starting -= 1
-        if worker.link.closed:
-            done(None, "the container died at once")
-        else:
-            done(worker, "")
+        done(worker, "")
 
     async def _start(self, function: Deployed) -> Worker:
         assert self._nursery is not None
@@ -281,6 +276,8 @@ class Workers:
         if not worker.ready.is_set():
             self.end(worker)
             raise StartFailed("the container did not say HELLO in 10 s")
+        if worker.link.closed:
+            raise StartFailed(f"the container ended while it started (see edgectl logs {name.rpartition('-')[0]})")
         return worker
 
     async def _serve(self, worker: Worker) -> None:

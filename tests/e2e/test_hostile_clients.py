@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from support.wire_client import WireClient
 from edged_protocol import messages as m
 from edged_protocol.blocking import connect
 from edged_protocol.codec import encode, encode_invoke, pack
+from edged_protocol.errors import CallError
 
 FUNCTIONS = Path(__file__).parents[2] / "configs" / "functions"
 EDGED = [sys.executable, "-m", "edged.cli"]
@@ -35,7 +36,7 @@ HELLO = encode(m.Hello({"proto": 1, "role": "device", "name": "bad"}))
 class Node:
     """One real node with counter and echo."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, descriptors: int | None = None) -> None:
         config = directory / "edged.toml"
         config.write_text(
             f'[node]\nname = "alone"\ndata_dir = "{directory}/data"\n'
@@ -43,7 +44,7 @@ class Node:
         )
         read, write = os.pipe()
         self.process = subprocess.Popen(
-            [*EDGED, "run", "--config", str(config)],
+            [*limited(descriptors), *EDGED, "run", "--config", str(config)],
             env={**os.environ, "EDGED_READY_FD": str(write)},
             pass_fds=[write],
             start_new_session=True,
@@ -76,6 +77,11 @@ class Node:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(30) == 0
+
+
+def limited(descriptors: int | None) -> list[str]:
+    """The command in front that lets a process have only so many."""
+    return [] if descriptors is None else ["prlimit", f"--nofile={descriptors}"]
 
 
 def children(pid: int) -> list[int]:
@@ -342,3 +348,52 @@ def test_callers_that_hang_up_at_once(node: Node) -> None:
         for _ in range(2000):
             socket.create_connection((host, int(port)), timeout=20).close()
         wait_for(lambda: node.descriptors <= before + 5, "all of them are closed")
+
+
+def test_more_clients_than_descriptors(tmp_path: Path) -> None:
+    """One too many is told so; those who are in are served, operators get in, containers start."""
+    node = Node(tmp_path, descriptors=256)
+    try:
+        with witness(node) as served, ExitStack() as stack:
+            wait_for(served, "the witness is in")
+            words = []
+            for _ in range(250):
+                sock = stack.enter_context(closing(dialled(node, greeted=False)))
+                sock.sendall(HELLO)
+                words.append(received(sock)[:2])
+            admitted = [word for word in words if word[0] == 2]
+            assert 100 <= len(admitted) <= 128
+            assert words.count([3, "full"]) == len(words) - len(admitted)
+            with closing(WireClient(node.address, "operator")) as operator:
+                assert operator.request("node.status", {})["connections"] > len(admitted)
+                operator.deploy(FUNCTIONS / "adas")
+            stack.close()
+            with closing(dialled(node)):
+                pass
+    finally:
+        node.stop()
+
+
+def test_too_few_descriptors_to_work_with(tmp_path: Path) -> None:
+    """The node says so and does not start."""
+    config = tmp_path / "edged.toml"
+    config.write_text(f'[node]\nname = "n"\ndata_dir = "{tmp_path}"\n[listen]\naddress = "127.0.0.1:0"\n')
+    command = [*limited(255), *EDGED, "run", "--config", str(config)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert "needs 256 file descriptors and may have 255" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_container_that_ends_at_once(node: Node, tmp_path: Path) -> None:
+    """Its function's calls are told at once that they did not run, and where to look."""
+    (tmp_path / "function.toml").write_text('[function]\nname = "gone"\nentry = "gone.sh"\nruntime = "exec"\n')
+    program = tmp_path / "gone.sh"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    with witness(node), closing(WireClient(node.address, "operator")) as operator:
+        operator.deploy(tmp_path)
+        for session in (None, "s"):
+            with pytest.raises(CallError, match="edgectl logs gone") as caught:
+                operator.once("gone", session, "m", timeout_ms=20_000)
+            assert caught.value.code == 104

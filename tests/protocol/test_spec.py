@@ -9,7 +9,7 @@ import pytest
 from support.vectors import load, message_of, value_of
 
 from edged.core import records, window
-from edged.daemon import bundles, link, node, relay, verbs
+from edged.daemon import bundles, descriptors, link, relay, verbs
 from edged.daemon.stores.wire import VERBS as STORE_VERBS
 from edged_protocol import bundle, limits
 from edged_protocol import messages as m
@@ -24,7 +24,7 @@ BOUNDS = {
     "handshake": link.HANDSHAKE_SECONDS,
     "write": link.WRITE_SECONDS,
     "unsent bytes": link.MAX_PENDING_OUT,
-    "connections": node.MAX_CONNECTIONS,
+    "connections": descriptors.MAX_CONNECTIONS,
     "calls in hand": relay.MAX_CALLS,
     "control verb": verbs.VERB_SECONDS,
     "retries attached": window.MAX_ATTACHED,

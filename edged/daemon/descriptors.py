@@ -1,0 +1,29 @@
+"""How many connections a node may hold (DESIGN §10).
+
+Decides what of the process's file descriptors goes to connections, so that one too many is told so. To accept
+until none is left was the alternative: then no container starts and no store file opens either.
+"""
+
+import resource
+
+MAX_CONNECTIONS = 4096
+"""Accepted at once; each costs a task and a descriptor."""
+
+RESERVED = 512
+"""For containers, their logs, bundles, the store and other nodes; of few descriptors, half."""
+
+FEWEST = 256
+
+
+def connections_allowed() -> int:
+    """Raise this process's limit as far as it may be; what of it is left for connections.
+
+    Raises OSError when that is too little to work with.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    if hard < FEWEST:
+        raise OSError(f"a node needs {FEWEST} file descriptors and may have {hard} (see ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return min(MAX_CONNECTIONS, hard - min(RESERVED, hard // 2))
