@@ -100,6 +100,13 @@ class Located(NamedTuple):
     epoch: int
 
 
+class Noted(NamedTuple):
+    """Something about the session that operators want to know of."""
+
+    event: str
+    about: dict[str, Any]
+
+
 Effect = (
     Ask
     | RunPool
@@ -113,4 +120,5 @@ Effect = (
     | Done
     | Timer
     | Located
+    | Noted
 )

@@ -106,15 +106,15 @@ class Connections:
             "brokers": [[node.name, node.address], *node.peers.brokers()],
         }
 
-    def send_away(self) -> None:
-        """GOAWAY to all clients: finish what is in flight, then go elsewhere.
+    def send_away(self, besides: Link | None = None) -> None:
+        """GOAWAY to all clients but one: finish what is in flight, then go elsewhere.
 
         Other nodes get none. Their connections carry the store's operations and the moves of sessions,
         which a stopping node needs to the end; `status.introduction` tells them not to send calls.
         """
         farewell = encode(m.GoAway("draining", {"brokers": self._node.peers.brokers()}))
         for link in list(self.links):
-            if link.role != "node":
+            if link.role != "node" and link is not besides:
                 link.send(farewell)
                 link.flush()
 

@@ -72,7 +72,13 @@ class Deployments:
             await self._workers.deploy(spec)
 
     def _announce(self) -> None:
-        self._router.serves(self._workers.functions, self.catalogue.deployed())
+        self._router.serves(self._workers.offered, self.catalogue.deployed())
+
+    def rest(self, resting: bool) -> None:
+        """Offer no function any more, or all of them again."""
+        self._workers.resting = resting
+        self._announce()
+        self._peers.sync_soon()
 
     # Operators
 

@@ -38,6 +38,7 @@ async def function_deploy(node: "Node", link: Link, request: m.Request) -> tuple
     spec = await node.bundles.install(text(request, "hash"))
     await node.deployments.deploy(spec)
     name = spec.manifest.name
+    node.events.note("function.deployed", function=name, hash=spec.hash[:12])
     nodes = node.router.nodes_for(name)
     result = {"name": name, "version": spec.manifest.version, "hash": spec.hash, "nodes": nodes}
     return result, None
@@ -49,6 +50,7 @@ async def function_remove(node: "Node", link: Link, request: m.Request) -> tuple
     if name not in node.deployments.catalogue.deployed():
         raise call_error(Code.NO_SUCH_FUNCTION, f"no function named {name} is deployed")
     await node.deployments.remove(name)
+    node.events.note("function.removed", function=name)
     return {}, None
 
 

@@ -35,7 +35,7 @@ class KeptLogs:
             piece = text[begin : begin + PIECE]
             item = {"at": at, "node": self._node, "container": container, "line": piece}
             self._serial += 1
-            self._kept.setdefault(function, Tail()).append(self._serial, item)
+            self._kept.setdefault(function, Tail()).append(self._serial, item, len(piece))
 
     def after(self, function: str, serial: int) -> list[tuple[int, Map]]:
         """The kept lines of a function with a higher serial, oldest first."""
@@ -44,24 +44,24 @@ class KeptLogs:
 
 
 class Tail:
-    """The newest of many lines."""
+    """The newest of many items."""
 
     def __init__(self) -> None:
-        self._rows: deque[tuple[int, Map]] = deque()
+        self._rows: deque[tuple[int, Map, int]] = deque()
         self._text = 0
 
-    def append(self, serial: int, item: Map) -> None:
-        """Take a line; the oldest go where there is no room."""
-        self._rows.append((serial, item))
-        self._text += len(item["line"])
+    def append(self, serial: int, item: Map, size: int) -> None:
+        """Take an item of so many characters; the oldest go where there is no room."""
+        self._rows.append((serial, item, size))
+        self._text += size
         while len(self._rows) > MAX_LINES or self._text > MAX_TEXT:
-            self._text -= len(self._rows.popleft()[1]["line"])
+            self._text -= self._rows.popleft()[2]
 
     def after(self, serial: int) -> list[tuple[int, Map]]:
         """Those with a higher serial, oldest first."""
         found = []
-        for row in reversed(self._rows):
-            if row[0] <= serial:
+        for number, item, _ in reversed(self._rows):
+            if number <= serial:
                 break
-            found.append(row)
+            found.append((number, item))
         return found[::-1]

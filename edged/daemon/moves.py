@@ -97,17 +97,20 @@ class Moves:
 
     def _check(self, key: SessionKey, move: str) -> None:
         """Raises CallError for what this node cannot do; a session that is here may always leave."""
-        if move == "localize" and self._relay.draining:
-            raise call_error(Code.DRAINING, f"{self._node} is stopping")
+        if move == "localize":
+            self._check_open()
         if key not in self._relay.seats and key.function not in self._workers.functions:
             raise call_error(Code.NO_CAPACITY, f"{self._node} does not run {key.function}")
+
+    def _check_open(self) -> None:
+        if self._relay.draining or self._workers.resting:
+            raise call_error(Code.DRAINING, f"{self._node} is drained or stopping")
 
     # Being the target of a migration
 
     async def invited(self, key: SessionKey, params: m.Map) -> None:
         """A session wants to move here. Raises CallError."""
-        if self._relay.draining:
-            raise call_error(Code.DRAINING, f"{self._node} is stopping")
+        self._check_open()
         move, now = bytes(params["move"]), trio.current_time()
         await self._consent(key, lambda s, ending: s.invited(ending, move, now))
 

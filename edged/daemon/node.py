@@ -18,12 +18,15 @@ from . import status
 from .bundles import Bundles, write_whole
 from .connections import Connections
 from .deployments import Deployments
+from .drain import Drain
+from .emptying import Emptying
+from .events import Events
 from .host import Host
 from .hub import Hub
 from .kept_logs import KeptLogs
 from .link import Link
 from .listeners import Listeners
-from .log_streams import Followed
+from .mesh_streams import Followed
 from .moves import Moves
 from .peers import Peers
 from .relay import Relay
@@ -45,6 +48,7 @@ class Node:
     deployments: Deployments
     moves: Moves
     connections: Connections
+    drain: Drain
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -54,6 +58,7 @@ class Node:
         self.timers = Timers()
         self.router = Router(self.name)
         self.logs = KeptLogs(self.name)
+        self.events = Events(self.name)
         self.followed: Followed = set()
         self.host = Host(self.logs.keep)
         self.bundles = Bundles(self.data_dir)
@@ -97,10 +102,13 @@ class Node:
             self.name, self.relay, self.workers, self.peers, self.timers, self.serials
         )
         self.relay.tell = self.moves.tell
+        self.relay.note = self.events.note
         labels = self.config.node.labels
         self.deployments = Deployments(
             self.name, labels, self.bundles, self.workers, self.router, self.peers
         )
+        emptying = Emptying(self.relay, self.moves, self.peers)
+        self.drain = Drain(emptying, self.deployments.rest, self.events.note)
         self.connections = Connections(self, self.relay, self.hub, nursery)
 
     def _workers(self) -> Workers:
@@ -125,6 +133,7 @@ class Node:
         await nursery.start(self.host.run)
         await nursery.start(self.workers.run)
         await nursery.start(self.deployments.run)
+        await nursery.start(self.drain.run)
         nursery.start_soon(self.relay.sweep)
         nursery.start_soon(self._housekeeping)
         nursery.start_soon(self.listeners.accept, self.connections.take)
@@ -153,7 +162,7 @@ class Node:
         self.listeners.close()
         self.connections.send_away()
         self.peers.sync_soon()
-        await Stopping(self.relay, self.workers, self.moves).run()
+        await Stopping(self.relay, self.workers, self.moves, self.peers).finish()
         await self.connections.emptied()
 
 

@@ -45,6 +45,7 @@ INTRODUCTION: dict[str, Callable[[Any], bool]] = {
     "containers": _two_counts,
     "sessions": lambda value: type(value) is int,
     "functions": _texts,
+    "state": lambda value: isinstance(value, str),
     "pointers": lambda value: isinstance(value, list),
 }
 """What the elements of `node.sync` must be: WELCOME and `mesh.nodes` show them to others."""
@@ -107,6 +108,8 @@ class Peers:
             link.goaway("duplicate")
             return
         self._node.relay.peers[link.name] = link
+        if old is None:
+            self._node.events.note("peer.connected", peer=link.name)
         self._send_sync(link)
         if old is not None:
             old.goaway("duplicate")
@@ -134,6 +137,7 @@ class Peers:
             del peers[link.name]
             self._node.router.peer(link.name, None)
             log.info("peer %s is gone: %s", link.name, link.reason)
+            self._node.events.note("peer.lost", peer=link.name, reason=link.reason)
         for serial, waiting in list(link.waiting.items()):
             if callable(waiting):
                 del link.waiting[serial]
@@ -143,6 +147,16 @@ class Peers:
         """The peers a client may turn to instead."""
         rows = [link.info.get("sync") for link in self._node.relay.peers.values()]
         return [[row["node"], row["address"]] for row in rows if row]
+
+    def with_room_for(self, function: str) -> list[str]:
+        """Peers that run `function` and have a container slot free, most of them first."""
+        rows = [link.info.get("sync") for link in self._node.relay.peers.values()]
+        room = [
+            (row["containers"][1] - row["containers"][0], row["node"])
+            for row in rows
+            if row and function in row["functions"]
+        ]
+        return [name for free, name in sorted(room, reverse=True) if free > 0]
 
     def boot_of(self, name: str) -> str:
         """Which life of a peer this node talks to. Raises CallError."""

@@ -15,7 +15,7 @@ import trio
 from edged.core import effects as fx
 from edged.core.calls import Call
 from edged.core.records import SessionKey
-from edged.core.routing import Here, Router, There
+from edged.core.routing import HERE, Here, Route, Router, There
 from edged.core.sessions import Rules, Seat
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, encode_invoke, encode_result
@@ -69,6 +69,7 @@ class Relay:
         self.peers: dict[str, Link] = {}
         self.workers: Workers
         self.tell: Tell
+        self.note: Callable[..., None]
         self.draining = False
         """The node is about to stop: it finishes what it has and takes no more."""
         self.served = 0
@@ -125,13 +126,18 @@ class Relay:
 
     def route(self, call: Call, now: float) -> None:
         """Where does this call go? Ask, and act."""
-        where = self.router.route(call.function, call.session, call.hops)
+        where = self._route(call)
         if isinstance(where, Here):
             self._here(call, now)
         elif isinstance(where, There):
             self.forward(call, where.node, now)
         else:
             self.answer(fx.Answer(call, where.code, b"", where.reason, None))
+
+    def _route(self, call: Call) -> Route:
+        if self.workers.resting and SessionKey(call.function, call.session or "") in self.seats:
+            return HERE  # the router knows no function here any more, but this session has not left yet
+        return self.router.route(call.function, call.session, call.hops)
 
     def _here(self, call: Call, now: float) -> None:
         if call.session is None:
@@ -315,7 +321,9 @@ class Relay:
             self._perform_rare(seat, effect)
 
     def _perform_rare(self, seat: Seat, effect: fx.Effect) -> None:
-        if isinstance(effect, fx.Start):
+        if isinstance(effect, fx.Noted):
+            self.note(effect.event, function=seat.key.function, session=seat.key.session, **effect.about)
+        elif isinstance(effect, fx.Start):
             self._start(seat, effect.token)
         elif isinstance(effect, fx.Control):
             self._control(seat, effect)

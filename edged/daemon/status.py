@@ -16,18 +16,28 @@ if TYPE_CHECKING:
 
 def introduction(node: "Node") -> m.Map:
     """`node.sync`: what peers hear of this node. One that is stopping runs nothing for them any more."""
-    stopping = node.relay.draining
     workers = node.workers
+    closed = node.relay.draining or workers.resting
     return {
         "node": node.name,
         "boot": node.boot,
         "address": node.address,
         "labels": list(node.config.node.labels),
-        "containers": [workers.used, 0 if stopping else workers.total],
+        "containers": [workers.used, 0 if closed else workers.total],
         "sessions": _local(node),
-        "functions": [] if stopping else sorted(workers.functions),
+        "functions": [] if node.relay.draining else workers.offered,
+        "state": state(node),
         "pointers": [list(pointer) for pointer in node.deployments.catalogue.all()],
     }
+
+
+def state(node: "Node") -> str:
+    """`alive`; `draining` while sessions are here that have to leave, `drained` when none is left."""
+    if node.relay.draining:
+        return "stopping"
+    if not node.workers.resting:
+        return "alive"
+    return "draining" if node.drain.left() else "drained"
 
 
 def _local(node: "Node") -> int:
@@ -44,7 +54,7 @@ def _row(said: m.Map) -> m.Map:
     return {
         "name": said["node"],
         "address": said["address"],
-        "state": "alive",
+        "state": said["state"],
         "labels": said["labels"],
         "containers": {"used": said["containers"][0], "total": said["containers"][1]},
         "sessions": said["sessions"],
@@ -60,6 +70,7 @@ async def status(node: "Node") -> m.Map:
         "address": node.address,
         "mesh": node.config.mesh.name,
         "boot": node.boot,
+        "state": state(node),
         "uptime_s": round(trio.current_time() - node.started, 1),
         "insecure": node.config.security.insecure,
         "containers": {"used": node.workers.used, "total": node.workers.total},

@@ -20,8 +20,9 @@ from . import function_verbs as f
 from . import session_verbs as s
 from .host import StartFailed
 from .link import Link
-from .log_streams import function_logs
-from .status import nodes, status
+from .mesh_streams import function_logs, mesh_events
+from .status import nodes, state, status
+from .verb_params import optional_text
 
 if TYPE_CHECKING:
     from .node import Node
@@ -53,9 +54,38 @@ async def node_sync(node: "Node", link: Link, request: m.Request) -> Answer:
     return {}, None
 
 
+async def node_drain(node: "Node", link: Link, request: m.Request) -> Answer:
+    """Let all sessions leave and offer nothing; asked again, how far that is. Clients are sent elsewhere."""
+    if (other := _another(node, request)) is not None:
+        return (await node.peers.ask(other, request.verb, request.params)).result, None
+    if node.relay.draining:
+        raise call_error(Code.DRAINING, f"{node.name} is stopping")
+    if node.drain.begin():
+        node.connections.send_away(besides=link)
+    rows = [{"function": k.function, "session": k.session, "reason": node.drain.reason(k)} for k in node.drain.left()]
+    return {"node": node.name, "state": state(node), "left": len(rows), "first": rows[:10]}, None
+
+
+async def node_undrain(node: "Node", link: Link, request: m.Request) -> Answer:
+    """Serve again."""
+    if (other := _another(node, request)) is not None:
+        return (await node.peers.ask(other, request.verb, request.params)).result, None
+    node.drain.end()
+    return {"node": node.name, "state": state(node)}, None
+
+
+def _another(node: "Node", request: m.Request) -> str | None:
+    """The node that is meant, when it is not this one."""
+    name = optional_text(request, "node")
+    return None if name == node.name else name
+
+
 VERBS: dict[str, Verb] = {
     "node.status": node_status,
+    "node.drain": node_drain,
+    "node.undrain": node_undrain,
     "mesh.nodes": mesh_nodes,
+    "mesh.events": mesh_events,
     "function.list": f.function_list,
     "function.upload": f.function_upload,
     "function.deploy": f.function_deploy,

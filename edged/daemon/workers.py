@@ -116,6 +116,8 @@ class Workers:
         self._starting = 0
         self._alive: set[Worker] = set()
         self._hungry: set[Deployed] = set()
+        self.resting = False
+        """The node is drained: what is here runs to its end, nothing new is offered."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the tasks of all containers; cancelled, it ends them."""
@@ -137,6 +139,11 @@ class Workers:
     def total(self) -> int:
         """Slots there are."""
         return self._slots
+
+    @property
+    def offered(self) -> list[str]:
+        """The functions that calls may come here for."""
+        return [] if self.resting else sorted(self.functions)
 
     def submit(self, call: Call, now: float) -> str | None:
         """Queue a call for its function's pool; the reason when that is impossible."""
@@ -231,6 +238,8 @@ class Workers:
         function = self.functions.get(name)
         if function is None or self._nursery is None:
             done(None, f"{name} is not deployed here")
+        elif self.resting:
+            done(None, "the node is drained")
         elif not self._make_room_for_session():
             done(None, f"all {self._slots} container slots are taken")
         else:

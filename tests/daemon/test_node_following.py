@@ -51,6 +51,11 @@ class FakeWorkers:
     """Containers of functions that can, or cannot, be imported."""
 
     total = 1
+    resting = False
+
+    @property
+    def offered(self) -> list[str]:
+        return sorted(self.functions)
 
     def __init__(self) -> None:
         self.functions: dict[str, Spec] = {}

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from edged.config import parse_config
-from edged.daemon import kept_logs, log_streams
+from edged.daemon import kept_logs, mesh_streams
 from edged.daemon.kept_logs import KeptLogs
 from edged.daemon.link import MAX_PENDING_OUT
 from edged.daemon.node import Node
@@ -197,7 +197,7 @@ async def test_a_node_that_does_not_answer_is_named(
     three: Trio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its silence costs a deadline, not the others' lines; when nobody waits for it any more it is told so."""
-    monkeypatch.setattr(log_streams, "PEER_SECONDS", 0.2)
+    monkeypatch.setattr(mesh_streams, "PEER_SECONDS", 0.2)
     host, port = three.nodes[0].address.split(":")
     three.prints(1, "here")
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as sock:
@@ -234,7 +234,7 @@ async def test_a_noisy_function_does_not_fill_a_connection(three: Trio) -> None:
             for index in range(3):
                 for _ in range(kept_logs.MAX_TEXT // kept_logs.PIECE):
                     three.prints(index, text)
-            await trio.sleep(log_streams.FOLLOW_SECONDS)
+            await trio.sleep(mesh_streams.FOLLOW_SECONDS)
         assert "slow reader" not in link.reason
         assert link.unsent < MAX_PENDING_OUT
 

@@ -1,27 +1,20 @@
 """SIGTERM while a node works: what runs is answered, what waits is refused, what is here is saved."""
 
-import os
 import signal
 import socket
-import subprocess
-import sys
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.nodes import COUNTER, PATIENCE, Nodes, deploy, served_by, until
 from support.wire_client import WireClient
 
 from edged_protocol import messages as m
 from edged_protocol.blocking import Mesh, Pending, connect
 from edged_protocol.codec import encode, pack
 from edged_protocol.connection import Connection
-
-COUNTER = Path(__file__).parents[2] / "configs" / "functions" / "counter"
-PATIENCE = 60.0
-"""Seconds for anything, on a machine with other work."""
 
 HURRIED = "from edged.daemon import main; main.DRAIN_SECONDS = 1.0; from edged.cli import main as run; run()"
 """`edged` with less time to stop."""
@@ -41,96 +34,11 @@ def hold(s: Session, path: str) -> str:
 """
 
 
-class Nodes:
-    """Real daemons by name; the first serves the store, and each seeks those that were started before."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.addresses: dict[str, str] = {}
-
-    def start(self, name: str, *command: str) -> str:
-        """Start a node, again with what its former life left; its address."""
-        data, first = self._root / name, next(iter(self.addresses), name)
-        data.mkdir(exist_ok=True)
-        store = "sqlite:" if first == name else f"mesh:{first}"
-        seeds = [address for other, address in self.addresses.items() if other != name]
-        config = self._root / f"{name}.toml"
-        config.write_text(
-            f'[node]\nname = "{name}"\ndata_dir = "{data}"\n'
-            f'[listen]\naddress = "127.0.0.1:0"\nadmin = "{data}/admin.sock"\n'
-            f"[mesh]\nseeds = {seeds}\n".replace("'", '"')
-            + f'[store]\nurl = "{store}"\n'
-            "[capacity]\ncontainers = 32\n"
-        )
-        read, write = os.pipe()
-        with (self._root / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                [sys.executable, *(command or ("-m", "edged.cli")), "run", "--config", str(config)],
-                env={**os.environ, "EDGED_READY_FD": str(write)},
-                pass_fds=[write],
-                stderr=log,
-                start_new_session=True,
-            )
-        os.close(write)
-        with os.fdopen(read) as ready:
-            self.addresses[name] = ready.readline().strip()
-        return self.addresses[name]
-
-    def signal(self, name: str, number: int) -> None:
-        self._processes[name].send_signal(number)
-
-    def ended(self, name: str) -> int:
-        """Wait for its end; the exit code."""
-        return self._processes[name].wait(PATIENCE)
-
-    def ends_within(self, name: str, seconds: float) -> bool:
-        """Whether it ends in that time."""
-        try:
-            self._processes[name].wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def said(self, name: str) -> str:
-        """Its log, of all its lives."""
-        return (self._root / f"{name}.log").read_text()
-
-    def close(self) -> None:
-        for process in self._processes.values():
-            process.kill()
-            process.wait()
-
-
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[Nodes]:
     running = Nodes(tmp_path)
     yield running
     running.close()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for something another process does."""
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def deploy(address: str, directory: Path) -> None:
-    with closing(WireClient(address, "operator")) as operator:
-        operator.deploy(directory)
-
-
-def served_by(address: str, function: str, count: int) -> None:
-    """Wait until the node at `address` knows that so many nodes run the function."""
-    with closing(WireClient(address, "operator")) as operator:
-
-        def all_run() -> bool:
-            rows = {row["name"]: row["nodes"] for row in operator.request("function.list", {})}
-            return len(rows.get(function, ())) == count
-
-        until(all_run)
 
 
 @pytest.mark.parametrize("allow", [["remote", "local"], ["local"]])
@@ -147,9 +55,9 @@ def test_a_local_session_is_exact_after_a_stop(
         f'[modes]\nallow = {allow}\nstart = "{allow[0]}"\n'.replace("'", '"')
         + "[durability]\ncalls = 1000000\nseconds = 3600.0\n"
     )
-    first, second = nodes.start("n1"), nodes.start("n2")
+    first, second = nodes.start("n1", containers=0), nodes.start("n2")
     deploy(second, function)
-    served_by(first, "counter", 2)
+    served_by(first, "counter", 1)
     key = {"function": "counter", "session": "s"}
     with closing(WireClient(first, "operator")) as operator:
         assert operator.request("session.localize", {**key, "to": "n2"})["node"] == "n2"

@@ -108,7 +108,8 @@ class Node:
             self.seat = None
 
     def _perform(self, seat: Seat, effect: fx.Effect) -> None:
-        self._kills(seat, effect)
+        if type(effect) is not fx.Noted:
+            self._kills(seat, effect)
         PERFORM[type(effect)](self, seat, effect)
 
     def _kills(self, seat: Seat, effect: fx.Effect) -> None:
@@ -311,6 +312,9 @@ class Node:
     def _located(self, seat: Seat, effect: fx.Located) -> None:
         self.router.located(self.mesh.key, effect.node, effect.epoch)
 
+    def _noted(self, seat: Seat, effect: fx.Noted) -> None:
+        """Nobody reads it here."""
+
     def _done(self, seat: Seat, effect: fx.Done) -> None:
         if effect.asker is not None:
             effect.asker(effect.code, effect.message, effect.result)
@@ -329,4 +333,5 @@ PERFORM: dict[type, Callable[[Node, Seat, Any], None]] = {
     fx.Ask: Node._ask,
     fx.Located: Node._located,
     fx.Done: Node._done,
+    fx.Noted: Node._noted,
 }

@@ -16,7 +16,7 @@ from edged.daemon.stores import row
 
 from .mesh import failure
 
-WORLDS = 400
+WORLDS = 3000
 
 Patch = pytest.MonkeyPatch
 

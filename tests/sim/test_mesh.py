@@ -12,7 +12,7 @@ from edged.core.transition import HOLDING, NEXT, OWNING, S
 
 from .mesh import failure
 
-SEEDS = 1500
+SEEDS = 2500
 
 RARE = (("store_applied", "own_killed"), S.FETCHING)
 """A claim was won without an answer, and its container is dead when the record tells: a tenth of these worlds

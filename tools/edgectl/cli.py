@@ -87,6 +87,31 @@ def _move(verb: str) -> Callable[..., None]:
 COMMANDS = (
     Row("status", commands.status, "What the node is and does.", "edgectl status"),
     Row("nodes", commands.nodes, "The mesh's nodes.", "edgectl -o json nodes"),
+    Row(
+        "drain",
+        commands.drain,
+        "Let all sessions leave NODE. It gets nothing new until undrain or its restart, and stays a broker. "
+        "Default: the node that is asked. An interrupt ends the waiting, not the drain.",
+        "edgectl drain hall-3",
+        (
+            _argument("node", "[NODE]", required=False),
+            click.Option(["--wait/--no-wait"], default=True, help="until no session is left there"),
+        ),
+    ),
+    Row(
+        "undrain",
+        commands.undrain,
+        "Let NODE serve again.",
+        "edgectl undrain hall-3",
+        (_argument("node", "[NODE]", required=False),),
+    ),
+    Row(
+        "events",
+        commands.events,
+        "What happened on all nodes. With -o json each line is a JSON object.",
+        "edgectl events --watch",
+        (click.Option(["-w", "--watch"], is_flag=True, help="go on until interrupted"),),
+    ),
     Row("functions", commands.functions, "What is deployed, and where.", "edgectl functions"),
     Row(
         "deploy",

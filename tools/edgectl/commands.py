@@ -4,6 +4,7 @@ Plain functions over one connection; refuses to know how options are declared an
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -19,11 +20,14 @@ from edged_protocol.errors import Code, UnknownOutcome, call_error
 
 from . import arguments, hints
 from .addresses import Target
-from .render import listing, printable, table, to_json
+from .render import cell, listing, printable, table, to_json
 from .upload import upload
 
 CALL_SECONDS = 10.0
 """For a call, unless said otherwise: a person waits longer than a device."""
+
+DRAIN_LOOK = 0.2
+"""Seconds between two looks at a drain."""
 
 TIMINGS = ("queue_us", "run_us", "state_us")
 NODE_COLUMNS = ("name", "address", "state", "containers", "sessions", "labels")
@@ -180,27 +184,77 @@ def _session(desk: Desk, verb: str, params: dict[str, Any]) -> None:
         desk.show_map(mesh.request(verb, params)[0])
 
 
+def drain(desk: Desk, node: str | None, wait: bool) -> None:
+    """`edgectl drain [NODE]`: until no session is left there, with progress on stderr."""
+    params = _of_node(node)
+    with desk.connect() as mesh:
+        while True:
+            said = mesh.request("node.drain", params)[0]
+            if not wait or said.get("state") != "draining":
+                break
+            _show_progress(said)
+            time.sleep(DRAIN_LOOK)
+    if sys.stderr.isatty():
+        click.echo(err=True)
+    desk.show_map(said)
+
+
+def _show_progress(said: dict[str, Any]) -> None:
+    """On a terminal only; a session that has a reason to stay is named with it."""
+    if sys.stderr.isatty():
+        why = next((row["reason"] for row in said.get("first", ()) if row.get("reason")), "")
+        text = f"{said.get('left')} sessions left {why}"
+        click.echo(f"\r\033[K{printable(text)[:100]}", nl=False, err=True)
+
+
+def undrain(desk: Desk, node: str | None) -> None:
+    """`edgectl undrain [NODE]`."""
+    desk.show_map(_ask(desk, "node.undrain", _of_node(node)))
+
+
+def _of_node(node: str | None) -> dict[str, Any]:
+    return {} if node is None else {"node": arguments.node_name(node)}
+
+
+def events(desk: Desk, watch: bool) -> None:
+    """`edgectl events [--watch]`: a line per event, in JSON as well."""
+    with _until_interrupted(watch), desk.connect() as mesh:
+        for item in mesh.stream("mesh.events", {"follow": watch}):
+            _show_line(desk, item, _event_line)
+
+
+def _event_line(item: Any) -> str:
+    about = {key: value for key, value in item.items() if key not in ("at", "node", "event")}
+    return f"{item.get('at')}  {item.get('node')}  {item.get('event')}  {cell(about)}"
+
+
 def logs(desk: Desk, function: str, follow: bool) -> None:
-    """`edgectl logs FN [-f]`: a line per item, in JSON as well; an interrupt ends `-f` well."""
+    """`edgectl logs FN [-f]`: a line per item, in JSON as well."""
     name = arguments.function_name(function)
+    with _until_interrupted(follow), desk.about(name) as mesh:
+        for item in mesh.stream("function.logs", {"name": name, "follow": follow}):
+            _show_line(desk, item, _log_line)
+
+
+@contextmanager
+def _until_interrupted(follow: bool) -> Iterator[None]:
+    """What goes on for ever is ended by an interrupt, and ends well."""
     try:
-        with desk.about(name) as mesh:
-            for item in mesh.stream("function.logs", {"name": name, "follow": follow}):
-                _show_line(desk, item)
+        yield
     except KeyboardInterrupt:
         if not follow:
             raise
 
 
-def _show_line(desk: Desk, item: Any) -> None:
+def _show_line(desk: Desk, item: Any, line: Callable[[Any], str]) -> None:
     if isinstance(item, dict) and "missing" in item:
         click.echo(printable(f"{item.get('node')}: {item['missing']}"), err=True)
+    elif desk.json or not isinstance(item, dict):
+        click.echo(printable(to_json(item, None)))
     else:
-        click.echo(to_json(item, None) if desk.json else _log_line(item))
+        click.echo(printable(line(item)))
 
 
 def _log_line(item: Any) -> str:
-    if not isinstance(item, dict):
-        return printable(to_json(item, None))
     origin = "/".join(str(item[name]) for name in ("node", "container") if name in item)
-    return printable(f"{origin}  {item.get('line', '')}")
+    return f"{origin}  {item.get('line', '')}"

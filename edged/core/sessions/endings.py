@@ -6,7 +6,7 @@ Decides who is told what; nothing that waits is left without an answer or anothe
 from collections import deque
 
 from ..calls import Call
-from ..effects import Answer, Effect, Forward, Located, Release
+from ..effects import Answer, Effect, Forward, Located, Noted, Release
 from ..records import Record
 from ..transition import S
 from .actor import Actor
@@ -77,4 +77,5 @@ def drop(actor: Actor, message: str) -> list[Effect]:
     lost = [*actor.own, *(answer.call for _, answer in actor.held)]
     effects: list[Effect] = [Answer(call, 402, b"", message, None) for call in lost]
     effects += actor.end_move(105, message)
+    effects.append(Noted("session.dropped", {"reason": message, "calls_lost": actor.unsaved}))
     return [*effects, *let_go(actor)]

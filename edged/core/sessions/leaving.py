@@ -8,7 +8,7 @@ because the record still names us was the alternative, and had two owners when t
 
 from typing import Any
 
-from ..effects import Ask, Control, Effect, Forward, Located, Release, Tell, Timer
+from ..effects import Ask, Control, Effect, Forward, Located, Noted, Release, Tell, Timer
 from ..records import Load, StoreFailed
 from ..transition import S
 from .actor import STEP_DEADLINE, Actor
@@ -144,7 +144,8 @@ def left(actor: Actor, now: float) -> list[Effect]:
     effects = open_gate(actor)
     if node:
         effects.append(Tell(node, "session.commit", _names(actor), None, 0))
-    effects += [*actor.end_move(0, ""), Located(node or None, actor.epoch)]
+    effects += [_moved(actor, node, now), *actor.end_move(0, "")]
+    effects.append(Located(node or None, actor.epoch))
     if actor.container is not None:
         effects.append(Release(actor.container))
     actor.forget()
@@ -153,6 +154,14 @@ def left(actor: Actor, now: float) -> list[Effect]:
     if node:
         effects += [Forward(call, node) for call in actor.waiting()]
     return effects
+
+
+def _moved(actor: Actor, node: str, now: float) -> Noted:
+    pause = round((now - actor.began) * 1000, 3)
+    about = {"epoch": actor.epoch, "pause_ms": pause, "bytes": len(actor.blob or b"")}
+    if node:
+        return Noted("session.migrated", {"to": node, **about})
+    return Noted("session.externalized", about)
 
 
 def back(actor: Actor, code: int, reason: str, now: float) -> list[Effect]:

@@ -6,7 +6,7 @@ A claim whose outcome is unknown is looked up in the record; until then nobody s
 
 from typing import Any
 
-from ..effects import Ask, Control, Effect, Located, Release, Start, Timer
+from ..effects import Ask, Control, Effect, Located, Noted, Release, Start, Timer
 from ..records import Load, Record, StoreFailed
 from ..transition import S
 from ..window import Window
@@ -129,9 +129,11 @@ def undo(actor: Actor, code: int, reason: str) -> list[Effect]:
 
 def serve(actor: Actor, now: float) -> list[Effect]:
     """The record names this node and its container has the state."""
+    effects: list[Effect] = [*actor.end_move(0, ""), Located(actor.node, actor.epoch)]
+    if actor.state is S.RESTORING:  # of a migration the source tells
+        effects.append(Noted("session.localized", {"epoch": actor.epoch}))
     actor.go(S.LOCAL)
     actor.record = None
-    effects = [*actor.end_move(0, ""), Located(actor.node, actor.epoch)]
     return effects + admit_waiting(actor, now)
 
 

@@ -1,15 +1,17 @@
-"""`function.logs`: what a function's containers printed, on every node of the mesh (DESIGN §9).
+"""`function.logs` and `mesh.events`: what every node of the mesh has to tell, as one stream (DESIGN §9).
 
-Decides in which order lines are shown and when a node that says nothing is given up. The node that is asked
-collects: its operator may reach no other. Refuses to know how lines are kept.
+Decides in which order items are shown and when a node that says nothing is given up. The node that is asked
+collects: its operator may reach no other. Refuses to know what the items are and how they are kept.
 
-Nodes ask each other with `here`: then each item has its `serial`, one without a `line` says that all there was
-has been sent, and `after` goes on behind a serial. Lines are sorted by the nodes' wall clocks, which nobody
+Nodes ask each other with `here`: then each item has its `serial`, one with nothing else says that all there was
+has been sent, and `after` goes on behind a serial. Items are sorted by the nodes' wall clocks, which nobody
 compares for anything that matters; within a node their order is the true one unless its clock was set back.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -34,18 +36,37 @@ Followed = set[tuple[Link, int]]
 """The requests that go on until they are cancelled, by connection and id."""
 
 
+class Source(NamedTuple):
+    """What is streamed: the verb that peers are asked with, and what this node has behind a serial."""
+
+    verb: str
+    params: m.Map
+    after: Callable[[int], list[tuple[int, m.Map]]]
+
+
 async def function_logs(node: "Node", link: Link, request: m.Request) -> None:
-    """The last lines, then with `follow` what comes. Raises CallError before the first item."""
+    """What a function's containers printed. Raises CallError before the first item."""
     name = text(request, "name")
-    follow = bool(request.params.get("follow"))
-    stream = _Stream(link, request.id, node.followed, follow)
+    known = name in node.deployments.catalogue.deployed()
+    if not known and not request.params.get("here"):
+        raise call_error(Code.NO_SUCH_FUNCTION, f"no function named {name} is deployed")
+    source = Source(request.verb, {"name": name}, partial(node.logs.after, name))
+    await _streamed(node, link, request, source)
+
+
+async def mesh_events(node: "Node", link: Link, request: m.Request) -> None:
+    """What happened, as far as the nodes remember it."""
+    await _streamed(node, link, request, Source(request.verb, {}, node.events.after))
+
+
+async def _streamed(node: "Node", link: Link, request: m.Request, source: Source) -> None:
+    """The last items, then with `follow` what comes."""
+    stream = _Stream(link, request.id, node.followed, bool(request.params.get("follow")))
     try:
         if request.params.get("here"):
-            await _own_lines(node, stream, name, request.params.get("after"))
-        elif name not in node.deployments.catalogue.deployed():
-            raise call_error(Code.NO_SUCH_FUNCTION, f"no function named {name} is deployed")
+            await _own_items(stream, source, request.params.get("after"))
         else:
-            await _mesh_lines(node, stream, name)
+            await _mesh_items(node, stream, source)
         stream.send([], last=True)
     finally:
         stream.end()
@@ -85,10 +106,10 @@ class _Stream:
         self._followed.discard((self._link, self._id))
 
 
-async def _own_lines(node: "Node", stream: _Stream, name: str, after: object) -> None:
+async def _own_items(stream: _Stream, source: Source, after: object) -> None:
     """For another node."""
     seen = after if type(after) is int else 0
-    rows = node.logs.after(name, seen)
+    rows = source.after(seen)
     while True:
         seen = rows[-1][0] if rows else seen
         stream.send([*({**item, "serial": serial} for serial, item in rows), {"serial": seen}])
@@ -97,12 +118,12 @@ async def _own_lines(node: "Node", stream: _Stream, name: str, after: object) ->
             if not stream.goes_on:
                 return
             await trio.sleep(FOLLOW_SECONDS)
-            rows = node.logs.after(name, seen) if stream.has_room else []
+            rows = source.after(seen) if stream.has_room else []
 
 
-async def _mesh_lines(node: "Node", stream: _Stream, name: str) -> None:
+async def _mesh_items(node: "Node", stream: _Stream, source: Source) -> None:
     """For an operator."""
-    collection = _Collection(node, name, stream)
+    collection = _Collection(node, source, stream)
     try:
         collection.ask_peers()
         with trio.move_on_after(PEER_SECONDS):
@@ -123,11 +144,11 @@ def _when(item: m.Map) -> str:
 
 
 class _Collection:
-    """What this node and its peers have printed, as it arrives."""
+    """What this node and its peers have to tell, as it arrives."""
 
-    def __init__(self, node: "Node", name: str, stream: _Stream) -> None:
+    def __init__(self, node: "Node", source: Source, stream: _Stream) -> None:
         self._node = node
-        self._name = name
+        self._source = source
         self._stream = stream
         self._own = 0
         self._items: deque[m.Map] = deque(maxlen=MAX_LINES)
@@ -148,27 +169,27 @@ class _Collection:
 
     def _ask(self, name: str, link: Link, after: int) -> "_Asked":
         asked = _Asked(name, link, after)
-        params: m.Map = {"name": self._name, "here": True, "after": after}
+        params: m.Map = {**self._source.params, "here": True, "after": after}
         params["follow"] = self._stream.goes_on
         asked.serial = self._node.peers.request(
-            link, "function.logs", params, None, lambda message: self._came(asked, message)
+            link, self._source.verb, params, None, lambda message: self._came(asked, message)
         )
         link.flush()
         return asked
 
     def _came(self, asked: "_Asked", message: m.Reply | m.Error | m.Item) -> None:
         if isinstance(message, m.Item) and isinstance(message.item, dict):
-            self._line(asked, message.item)
+            self._one(asked, message.item)
         elif isinstance(message, m.Error):
             self._items.append({"node": asked.name, "missing": message.message})
         asked.over = not isinstance(message, m.Item) or message.last
         asked.there = asked.there or asked.over
         self._look()
 
-    def _line(self, asked: "_Asked", item: m.Map) -> None:
+    def _one(self, asked: "_Asked", item: m.Map) -> None:
         serial = item.pop("serial", 0)
         asked.seen = max(asked.seen, serial) if type(serial) is int else asked.seen
-        if "line" in item:
+        if item:
             self._items.append(item)
         else:
             asked.there = True
@@ -178,8 +199,8 @@ class _Collection:
             self.all_there.set()
 
     def take(self) -> list[m.Map]:
-        """All that has come since the last time, own lines first."""
-        rows = self._node.logs.after(self._name, self._own)
+        """All that has come since the last time, own ones first."""
+        rows = self._source.after(self._own)
         self._own = rows[-1][0] if rows else self._own
         items = [*(item for _, item in rows), *self._items]
         self._items.clear()
