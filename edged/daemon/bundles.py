@@ -118,6 +118,40 @@ class Bundles:
         text = (path / "function.toml").read_text(encoding="utf-8")
         return Spec(parse_manifest(text), hash_, str(path))
 
+    async def has(self, hash_: str) -> bool:
+        """Whether that bundle is installed."""
+        return await trio.to_thread.run_sync(self._path(hash_).exists, limiter=self._disk)
+
+    # A bundle that is fetched from peers: piece by piece, in any order, over restarts
+
+    async def parts(self, hash_: str) -> dict[int, int]:
+        """Offset and length of the pieces that are there."""
+
+        def look() -> dict[int, int]:
+            path = self._path(hash_).with_suffix(".parts")
+            path.mkdir(exist_ok=True)
+            return {int(p.name): p.stat().st_size for p in path.iterdir() if p.name.isdigit()}
+
+        return await trio.to_thread.run_sync(look, limiter=self._disk)
+
+    async def keep_part(self, hash_: str, offset: int, data: bytes) -> None:
+        """A piece."""
+        path = self._path(hash_).with_suffix(".parts") / str(offset)
+        await trio.to_thread.run_sync(write_whole, path, data, limiter=self._disk)
+
+    async def install_parts(self, hash_: str) -> Spec:
+        """Join, verify and unpack the pieces; they are gone then. Raises ValueError."""
+
+        def install() -> Spec:
+            path = self._path(hash_).with_suffix(".parts")
+            try:
+                pieces = sorted((int(p.name), p) for p in path.iterdir() if p.name.isdigit())
+                return self._install(hash_, b"".join(piece.read_bytes() for _, piece in pieces))
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+
+        return await trio.to_thread.run_sync(install, limiter=self._disk)
+
     async def spec(self, hash_: str) -> Spec | None:
         """The installed function of that hash, or None."""
         if not self._path(hash_).exists():

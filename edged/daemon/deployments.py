@@ -9,14 +9,23 @@ from collections.abc import Iterable
 
 import trio
 
-from edged.core.catalogue import Catalogue, Pointer
+from edged.core.catalogue import (
+    SHARES,
+    Catalogue,
+    Pointer,
+    deployed,
+    promoted,
+    rolled_back,
+    with_canary,
+)
 from edged.core.records import MAX_INTEGER
 from edged.core.routing import Router
-from edged_protocol import messages as m
-from edged_protocol.errors import CallError
+from edged_protocol.codec import unpack
+from edged_protocol.errors import CallError, Code, RemoteProtocolError, call_error
 from edged_protocol.ids import valid_name
 
 from .bundles import HASH, Bundles
+from .fetching import Fetch
 from .host import Spec, StartFailed
 from .peers import Peers
 from .workers import Workers
@@ -46,30 +55,45 @@ class Deployments:
         self._fetching: set[str] = set()
         self._unfetched: set[str] = set()
         self.catalogue = Catalogue()
+        self.followed: dict[str, int] = {}
+        """The version of each pointer that was made true here, though it may have no place here."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the tasks that follow peers. Started when all that can be served is."""
         self.catalogue = await self._bundles.load()
-        for hash_ in self.catalogue.deployed().values():
+        for pointer in self.catalogue.deployed().values():
             try:
-                await self._serve(hash_)
+                if await self._complete(pointer):
+                    await self._serve(pointer)
             except (ValueError, OSError, StartFailed) as error:
-                log.error("function %s cannot be served: %s", hash_[:12], error)
+                log.error("%s cannot be served: %s", pointer.name, error)
         self._announce()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
             await trio.sleep_forever()
 
-    async def _serve(self, hash_: str) -> None:
-        spec = await self._bundles.spec(hash_)
-        if spec is not None:
-            await self._serve_spec(spec)
+    async def _serve(self, pointer: Pointer) -> None:
+        """What of a pointer is installed and may run here. Raises StartFailed: then nothing has changed."""
+        stable = await self._placed(pointer.hash)
+        canary = await self._placed(pointer.canary)
+        if stable is not None:
+            await self._workers.deploy(stable, canary, pointer.share)
+        else:
+            await self._workers.remove(pointer.name)
+        self.followed[pointer.name] = pointer.version
 
-    async def _serve_spec(self, spec: Spec) -> None:
-        required = spec.manifest.placement.require
-        if self._workers.total and self._labels.issuperset(required):
-            await self._workers.deploy(spec)
+    async def _complete(self, pointer: Pointer) -> bool:
+        """Whether all bundles are here; those that are not, the next peer that tells of them has to give."""
+        missing = {hash_ for hash_ in pointer.hashes() if not await self._bundles.has(hash_)}
+        self._unfetched |= missing
+        return not missing
+
+    async def _placed(self, hash_: str) -> Spec | None:
+        spec = await self._bundles.spec(hash_) if hash_ else None
+        if spec is None or not self._workers.total:
+            return None
+        return spec if self._labels.issuperset(spec.manifest.placement.require) else None
 
     def _announce(self) -> None:
         self._router.serves(self._workers.offered, self.catalogue.deployed())
@@ -82,31 +106,49 @@ class Deployments:
 
     # Operators
 
-    async def deploy(self, spec: Spec) -> None:
-        """An operator deployed `spec` here. Raises StartFailed: then nothing has changed."""
-        await self._serve_spec(spec)
-        self.catalogue.point(spec.manifest.name, spec.hash, self._node)
-        await self._bundles.save(self.catalogue)
-        await self._tell_all()
+    async def deploy(self, spec: Spec, share: int = 0) -> None:
+        """An operator deployed `spec` here, for all or as a canary. Raises StartFailed, ValueError: then
+        nothing has changed."""
+        name = spec.manifest.name
+        old = self.catalogue.get(name)
+        if share:
+            await self._point(with_canary(old, self._node, spec.hash, share))
+        else:
+            await self._point(deployed(old, name, self._node, spec.hash))
+
+    async def promote(self, old: Pointer) -> None:
+        """All get the canary. Raises ValueError, StartFailed."""
+        await self._point(promoted(old, self._node))
+
+    async def roll_back(self, old: Pointer) -> None:
+        """Without the canary, or to the version before. Raises ValueError, StartFailed."""
+        await self._point(rolled_back(old, self._node))
 
     async def remove(self, name: str) -> None:
         """An operator removed `name`."""
-        self.catalogue.point(name, "", self._node)
+        await self._point(deployed(self.catalogue.get(name), name, self._node, ""))
+
+    async def _point(self, pointer: Pointer) -> None:
+        await self._serve(pointer)
+        self.catalogue.merge(pointer)
         await self._bundles.save(self.catalogue)
-        await self._workers.remove(name)
         await self._tell_all()
 
     async def _tell_all(self) -> None:
         self._announce()
-        await self._peers.sync_all(self.catalogue.deployed())
+        await self._peers.sync_all(self.catalogue.all())
 
     # Peers
 
-    def told(self, peer: str, pointers: Iterable[object]) -> None:
-        """A peer said what it knows to be deployed: follow what is news, or could not be fetched."""
-        for pointer in filter(None, map(_pointer, pointers)):
-            if self.catalogue.merge(pointer) or pointer.hash in self._unfetched:
-                self._unfetched.discard(pointer.hash)
+    def told(self, peer: str, pointers: bytes) -> None:
+        """A peer said what it knows to be deployed: follow what is news, or could not be fetched.
+
+        Raises CallError for what is no list.
+        """
+        for pointer in filter(None, map(_pointer, _rows(pointers))):
+            missing = self._unfetched.intersection(pointer.hashes())
+            if self.catalogue.merge(pointer) or (missing and self.catalogue.get(pointer.name) == pointer):
+                self._unfetched -= missing
                 if self._nursery is not None:
                     self._nursery.start_soon(self._follow, pointer, peer)
         self._announce()
@@ -124,43 +166,48 @@ class Deployments:
         self._peers.sync_soon()
 
     async def _obey(self, pointer: Pointer, peer: str) -> None:
-        if pointer.hash:
-            await self._fetch(pointer.hash, peer)
-        if self.catalogue.deployed().get(pointer.name, "") != pointer.hash:
-            return  # something newer was said while this was fetched or saved
-        if pointer.hash:
-            await self._serve(pointer.hash)
-        else:
-            await self._workers.remove(pointer.name)
+        for hash_ in pointer.hashes():
+            await self._fetch(hash_, peer)
+        if self.catalogue.get(pointer.name) == pointer:  # nothing newer was said meanwhile
+            await self._serve(pointer)
 
     async def _fetch(self, hash_: str, peer: str) -> None:
-        """Have the bundle. Raises CallError when the peer cannot give it: the next to tell of it may."""
+        """Have the bundle. Raises CallError when nobody can give it now: the next to tell of it may."""
         if await self._bundles.spec(hash_) is not None or hash_ in self._fetching:
             return
         self._fetching.add(hash_)
         try:
-            await self._fetch_pieces(hash_, peer)
+            others = [name for name in self._peers.names() if name != peer]
+            await Fetch(hash_, self._bundles, self._peers.ask).run([peer, *others])
         except CallError:
             self._unfetched.add(hash_)
             raise
         finally:
             self._fetching.discard(hash_)
 
-    async def _fetch_pieces(self, hash_: str, peer: str) -> None:
-        offset, total = 0, 1
-        while offset < total:
-            params: m.Map = {"hash": hash_, "offset": offset}
-            reply = await self._peers.ask(peer, "function.fetch", params)
-            total = int(reply.result["total"])
-            offset = self._bundles.upload(hash_, offset, total, reply.blob or b"")
-        await self._bundles.install(hash_)
+
+SHORT = [str, int, str, str]
+LONG = [*SHORT, str, int, str]
+
+
+def _rows(data: bytes) -> list[object]:
+    try:
+        rows = unpack(data)
+    except (RemoteProtocolError, ValueError, TypeError):
+        rows = None
+    if not isinstance(rows, list):
+        raise call_error(Code.BAD_REQUEST, "node.sync: the blob is no list of pointers")
+    return rows
 
 
 def _pointer(row: object) -> Pointer | None:
     """A row of `node.sync`, if it makes sense: what is taken in here is told to all others."""
-    if not isinstance(row, list) or [type(item) for item in row] != [str, int, str, str]:
+    if not isinstance(row, list) or [type(item) for item in row] not in (SHORT, LONG):
         return None
     pointer = Pointer(*row)
     named = valid_name(pointer.name) and valid_name(pointer.by)
-    hashed = not pointer.hash or HASH.fullmatch(pointer.hash)
-    return pointer if named and hashed and 0 <= pointer.version <= MAX_INTEGER else None
+    hashes = (pointer.hash, pointer.canary, pointer.before)
+    hashed = all(not hash_ or HASH.fullmatch(hash_) for hash_ in hashes)
+    shared = pointer.share in SHARES if pointer.canary else pointer.share == 0
+    counted = 0 <= pointer.version <= MAX_INTEGER
+    return pointer if named and hashed and shared and counted else None

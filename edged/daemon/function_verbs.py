@@ -1,10 +1,11 @@
-"""The control verbs about functions: list, upload, deploy, remove, fetch (SPEC "Control verbs").
+"""The control verbs about functions: list, upload, deploy, promote, roll back, remove, fetch (SPEC "Control verbs").
 
 Each takes the node, the connection and the request, and gives result and blob of the REPLY.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from edged.core.catalogue import Pointer
 from edged_protocol import messages as m
 from edged_protocol.errors import Code, call_error
 
@@ -17,13 +18,28 @@ if TYPE_CHECKING:
 
 async def function_list(node: "Node", link: Link, request: m.Request) -> tuple[Any, bytes | None]:
     """What is deployed, and who runs it."""
-    rows = []
-    for name, hash_ in sorted(node.deployments.catalogue.deployed().items()):
-        spec = await node.bundles.spec(hash_)
-        version = spec.manifest.version if spec else ""
-        nodes = node.router.nodes_for(name)
-        rows.append({"name": name, "version": version, "hash": hash_, "nodes": nodes})
-    return rows, None
+    pointers = node.deployments.catalogue.deployed()
+    return [await _row(node, pointer) for _, pointer in sorted(pointers.items())], None
+
+
+async def _row(node: "Node", pointer: Pointer) -> m.Map:
+    row: m.Map = {
+        "name": pointer.name,
+        "version": await _version(node, pointer.hash),
+        "hash": pointer.hash,
+        "nodes": node.router.nodes_for(pointer.name),
+        "before": pointer.before,
+        "canary": None,
+    }
+    if pointer.canary:
+        version = await _version(node, pointer.canary)
+        row["canary"] = {"version": version, "hash": pointer.canary, "percent": pointer.share}
+    return row
+
+
+async def _version(node: "Node", hash_: str) -> str:
+    spec = await node.bundles.spec(hash_)
+    return spec.manifest.version if spec else ""
 
 
 async def function_upload(node: "Node", link: Link, request: m.Request) -> tuple[Any, bytes | None]:
@@ -35,20 +51,38 @@ async def function_upload(node: "Node", link: Link, request: m.Request) -> tuple
 
 async def function_deploy(node: "Node", link: Link, request: m.Request) -> tuple[Any, bytes | None]:
     """Unpack, check, serve and tell the peers."""
+    share = whole(request, "canary", 0)
     spec = await node.bundles.install(text(request, "hash"))
-    await node.deployments.deploy(spec)
-    name = spec.manifest.name
-    node.events.note("function.deployed", function=name, hash=spec.hash[:12])
-    nodes = node.router.nodes_for(name)
-    result = {"name": name, "version": spec.manifest.version, "hash": spec.hash, "nodes": nodes}
-    return result, None
+    await node.deployments.deploy(spec, share)
+    node.events.note(
+        "function.deployed", function=spec.manifest.name, hash=spec.hash[:12], percent=share or 100
+    )
+    return await _row(node, _deployed(node, spec.manifest.name)), None
+
+
+async def function_rollout(node: "Node", link: Link, request: m.Request) -> tuple[Any, bytes | None]:
+    """`function.promote`, `function.rollback`."""
+    pointer = _deployed(node, text(request, "name"))
+    if request.verb == "function.promote":
+        await node.deployments.promote(pointer)
+    else:
+        await node.deployments.roll_back(pointer)
+    pointer = _deployed(node, pointer.name)
+    node.events.note(request.verb, function=pointer.name, hash=pointer.hash[:12])
+    return await _row(node, pointer), None
+
+
+def _deployed(node: "Node", name: str) -> Pointer:
+    """What `name` means. Raises CallError."""
+    pointer = node.deployments.catalogue.deployed().get(name)
+    if pointer is None:
+        raise call_error(Code.NO_SUCH_FUNCTION, f"no function named {name} is deployed")
+    return pointer
 
 
 async def function_remove(node: "Node", link: Link, request: m.Request) -> tuple[Any, bytes | None]:
     """Serve a function no longer, anywhere."""
-    name = text(request, "name")
-    if name not in node.deployments.catalogue.deployed():
-        raise call_error(Code.NO_SUCH_FUNCTION, f"no function named {name} is deployed")
+    name = _deployed(node, text(request, "name")).name
     await node.deployments.remove(name)
     node.events.note("function.removed", function=name)
     return {}, None

@@ -148,10 +148,10 @@ class Node:
         """What peers hear of this node."""
         return status.introduction(self)
 
-    def peer_said(self, link: Link, params: m.Map) -> None:
+    def peer_said(self, link: Link, params: m.Map, pointers: bytes) -> None:
         """A peer introduced itself. Raises CallError for what is no introduction."""
         self.peers.introduced(link, params)
-        self.deployments.told(link.name, params["pointers"])
+        self.deployments.told(link.name, pointers)
 
     async def stop(self) -> None:
         """Take no new connection and no new call, finish what runs, save local sessions.

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from edged.core.catalogue import Pointer
 from edged_protocol import messages as m
-from edged_protocol.codec import encode
+from edged_protocol.codec import encode, pack
 from edged_protocol.errors import Code, call_error
 
 from .link import Link
@@ -38,6 +39,10 @@ def _two_counts(value: object) -> bool:
     return isinstance(value, list) and [type(item) for item in value] == [int, int]
 
 
+def _counts(value: object) -> bool:
+    return isinstance(value, dict) and all(type(item) is int for item in value.values())
+
+
 INTRODUCTION: dict[str, Callable[[Any], bool]] = {
     "node": lambda value: isinstance(value, str),
     "address": lambda value: isinstance(value, str),
@@ -46,7 +51,7 @@ INTRODUCTION: dict[str, Callable[[Any], bool]] = {
     "sessions": lambda value: type(value) is int,
     "functions": _texts,
     "state": lambda value: isinstance(value, str),
-    "pointers": lambda value: isinstance(value, list),
+    "followed": _counts,
 }
 """What the elements of `node.sync` must be: WELCOME and `mesh.nodes` show them to others."""
 
@@ -148,6 +153,10 @@ class Peers:
         rows = [link.info.get("sync") for link in self._node.relay.peers.values()]
         return [[row["node"], row["address"]] for row in rows if row]
 
+    def names(self) -> list[str]:
+        """All that are connected."""
+        return list(self._node.relay.peers)
+
     def with_room_for(self, function: str) -> list[str]:
         """Peers that run `function` and have a container slot free, most of them first."""
         rows = [link.info.get("sync") for link in self._node.relay.peers.values()]
@@ -211,7 +220,8 @@ class Peers:
         return answer[0]
 
     def _send_sync(self, link: Link) -> None:
-        self.request(link, "node.sync", self._node.introduction(), None, lambda _: None)
+        pointers = pack(self._node.deployments.catalogue.all())
+        self.request(link, "node.sync", self._node.introduction(), pointers, lambda _: None)
 
     def sync_soon(self) -> None:
         """Tell all peers what this node runs."""
@@ -219,20 +229,22 @@ class Peers:
             self._send_sync(link)
             link.flush()
 
-    async def sync_all(self, wanted: Iterable[str]) -> None:
-        """Tell all peers and wait, within reason, until those that can serve `wanted` do."""
+    async def sync_all(self, wanted: Iterable[Pointer]) -> None:
+        """Tell all peers and wait, within reason, until they have followed `wanted`."""
         self.sync_soon()
-        functions = set(wanted)
+        versions = {pointer.name: pointer.version for pointer in wanted}
         with trio.move_on_after(5):
-            while not self._all_serve(functions):  # noqa: ASYNC110 - a rare verb, five seconds at most
+            while not self._all_followed(versions):  # noqa: ASYNC110 - a rare verb, five seconds at most
                 await trio.sleep(0.01)
 
-    def _all_serve(self, wanted: set[str]) -> bool:
-        for link in self._node.relay.peers.values():
-            row = link.info.get("sync")
-            if row and row["containers"][1] and not wanted.issubset(row["functions"]):
-                return False
-        return True
+    def _all_followed(self, wanted: dict[str, int]) -> bool:
+        rows = [link.info.get("sync") for link in self._node.relay.peers.values()]
+        return all(
+            row["followed"].get(name, 0) >= version
+            for row in rows
+            if row
+            for name, version in wanted.items()
+        )
 
     async def _refresh(self) -> None:
         """Figures for the operator age: repeat them."""

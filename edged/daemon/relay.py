@@ -190,7 +190,9 @@ class Relay:
         """The session's actor on this node, made when it is not there."""
         seat = self.seats.get(key)
         if seat is None:
-            manifest = self.workers.functions[key.function].spec.manifest
+            version = self.workers.version_for(*key)
+            assert version is not None
+            manifest = version.spec.manifest
             rules = Rules(
                 allow=tuple(manifest.modes.allow),
                 min_dwell=manifest.modes.min_dwell,
@@ -385,7 +387,7 @@ class Relay:
             now = trio.current_time()
             self._step(seat, lambda s: s.on_container(token, worker, reason, now))
 
-        self.workers.start_own(seat.key.function, started)
+        self.workers.start_own(seat.key, started)
 
     def _control(self, seat: Seat, effect: fx.Control) -> None:
         token = effect.token

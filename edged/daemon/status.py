@@ -27,7 +27,7 @@ def introduction(node: "Node") -> m.Map:
         "sessions": _local(node),
         "functions": [] if node.relay.draining else workers.offered,
         "state": state(node),
-        "pointers": [list(pointer) for pointer in node.deployments.catalogue.all()],
+        "followed": node.deployments.followed,
     }
 
 

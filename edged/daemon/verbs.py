@@ -50,7 +50,7 @@ async def mesh_nodes(node: "Node", link: Link, request: m.Request) -> Answer:
 
 async def node_sync(node: "Node", link: Link, request: m.Request) -> Answer:
     """What a peer is, runs and has deployed."""
-    node.peer_said(link, request.params)
+    node.peer_said(link, request.params, request.blob or b"")
     return {}, None
 
 
@@ -89,6 +89,8 @@ VERBS: dict[str, Verb] = {
     "function.list": f.function_list,
     "function.upload": f.function_upload,
     "function.deploy": f.function_deploy,
+    "function.promote": f.function_rollout,
+    "function.rollback": f.function_rollout,
     "function.remove": f.function_remove,
     "function.logs": function_logs,
     "session.list": s.session_list,

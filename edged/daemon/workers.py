@@ -12,7 +12,9 @@ from typing import Any
 import trio
 
 from edged.core.calls import Call
+from edged.core.catalogue import in_canary
 from edged.core.pools import Pool
+from edged.core.records import SessionKey
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, encode_invoke
 from edged_protocol.connection import Connection
@@ -80,6 +82,12 @@ class Deployed:
         self.broken = ""
 
 
+def _kept(old: dict[str, Deployed], spec: Spec) -> Deployed:
+    """The version as it runs already, taken out of `old`, or anew."""
+    known = old.pop(spec.hash, None)
+    return Deployed(spec) if known is None else known
+
+
 class Workers:
     """Starts, feeds and ends the containers of all functions of a node."""
 
@@ -113,6 +121,7 @@ class Workers:
         self._hub = hub
         self._nursery: trio.Nursery | None = None
         self.functions: dict[str, Deployed] = {}
+        self._canaries: dict[str, tuple[Deployed, int]] = {}
         self._starting = 0
         self._alive: set[Worker] = set()
         self._hungry: set[Deployed] = set()
@@ -145,9 +154,22 @@ class Workers:
         """The functions that calls may come here for."""
         return [] if self.resting else sorted(self.functions)
 
+    def versions(self) -> list[Deployed]:
+        """All that is served, canaries too."""
+        return [*self.functions.values(), *(canary for canary, _ in self._canaries.values())]
+
+    def version_for(self, name: str, key: str) -> Deployed | None:
+        """What a session gets, or a call by a key of its own."""
+        if name in self._canaries:
+            canary, share = self._canaries[name]
+            if in_canary(key, share):
+                return canary
+        return self.functions.get(name)
+
     def submit(self, call: Call, now: float) -> str | None:
         """Queue a call for its function's pool; the reason when that is impossible."""
-        function = self.functions.get(call.function)
+        key = call.session if call.session is not None else str(call.serial)
+        function = self.version_for(call.function, key)
         if function is None:
             return f"{call.function} is not deployed here"
         if not function.pool.submit(call):
@@ -199,7 +221,7 @@ class Workers:
         if self.used < self._slots:
             return True
         now = trio.current_time()
-        for function in self.functions.values():
+        for function in self.versions():
             if function is asking:
                 continue
             for worker in function.pool.idle(now, 0.0):
@@ -233,11 +255,11 @@ class Workers:
                 self._lost(call, 104, f"no container could be started: {reason[-400:]}")
             self._settle()
 
-    def start_own(self, name: str, done: Callable[[Worker | None, str], None]) -> None:
+    def start_own(self, key: SessionKey, done: Callable[[Worker | None, str], None]) -> None:
         """A container for one session; `done` gets it, or None and why."""
-        function = self.functions.get(name)
+        function = self.version_for(*key)
         if function is None or self._nursery is None:
-            done(None, f"{name} is not deployed here")
+            done(None, f"{key.function} is not deployed here")
         elif self.resting:
             done(None, "the node is drained")
         elif not self._make_room_for_session():
@@ -250,7 +272,7 @@ class Workers:
         if self.used < self._slots:
             return True
         now = trio.current_time()
-        for function in self.functions.values():
+        for function in self.versions():
             for worker in function.pool.idle(now, 0.0):
                 assert isinstance(worker, Worker)
                 self.end(worker)
@@ -369,29 +391,38 @@ class Workers:
 
     def reap_idle(self, now: float) -> None:
         """End pool containers idle for longer than their function wants."""
-        for function in self.functions.values():
+        for function in self.versions():
             for worker in function.pool.idle(now, function.spec.manifest.pool.idle):
                 assert isinstance(worker, Worker)
                 self.end(worker)
 
-    async def deploy(self, spec: Spec) -> None:
-        """Serve `spec` from now on. Raises StartFailed when it cannot be imported."""
-        if self._slots:
-            await self._host.warm(spec)
-        old = self.functions.get(spec.manifest.name)
-        if old is not None and old.spec.hash == spec.hash:
-            return
-        fresh = Deployed(spec)
-        self.functions[spec.manifest.name] = fresh
-        if old is not None:
-            await self._retire(old)
-        self.feed(fresh, trio.current_time())
+    async def deploy(self, spec: Spec, canary: Spec | None = None, share: int = 0) -> None:
+        """Serve `spec` from now on, and `canary` to `share` per cent. Raises StartFailed when one of them
+        cannot be imported: then nothing has changed."""
+        for fresh in filter(None, (spec, canary)):
+            if self._slots:
+                await self._host.warm(fresh)
+        name = spec.manifest.name
+        old = self._taken_out(name)
+        self.functions[name] = _kept(old, spec)
+        if canary is not None:
+            self._canaries[name] = _kept(old, canary), share
+        await self._retire_all(old)
+        self.feed(self.functions[name], trio.current_time())
 
     async def remove(self, name: str) -> None:
         """Serve `name` no longer; calls that wait are answered."""
-        old = self.functions.pop(name, None)
-        if old is not None:
-            await self._retire(old)
+        await self._retire_all(self._taken_out(name))
+
+    def _taken_out(self, name: str) -> dict[str, Deployed]:
+        """The versions of `name` by hash; none is served any more."""
+        stable = self.functions.pop(name, None)
+        canary, _ = self._canaries.pop(name, (None, 0))
+        return {version.spec.hash: version for version in (canary, stable) if version is not None}
+
+    async def _retire_all(self, old: dict[str, Deployed]) -> None:
+        for version in old.values():
+            await self._retire(version)
 
     async def _retire(self, old: Deployed) -> None:
         for call in old.pool.drain_queue():

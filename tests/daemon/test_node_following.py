@@ -8,9 +8,10 @@ from typing import Any, cast
 import pytest
 import trio
 
-from edged.core.catalogue import Catalogue
+from edged.core.catalogue import Catalogue, Pointer
 from edged.core.routing import Router
 from edged.daemon import bundles as bundles_module
+from edged.daemon import fetching
 from edged.daemon.bundles import MAX_UPLOADS, Bundles, write_whole
 from edged.daemon.deployments import Deployments
 from edged.daemon.host import Spec, StartFailed
@@ -18,6 +19,7 @@ from edged.daemon.peers import Peers
 from edged.daemon.workers import Workers
 from edged_protocol import messages as m
 from edged_protocol.bundle import pack_directory
+from edged_protocol.codec import pack
 from edged_protocol.errors import Code, call_error
 
 
@@ -26,6 +28,9 @@ class FakePeers:
 
     def __init__(self) -> None:
         self.bundles: dict[str, bytes] = {}
+        self.others: list[str] = []
+        self.dead: set[str] = set()
+        self.pieces: list[tuple[str, int]] = []
         self.held: dict[str, trio.Event] = {}
         self.lost = False
         self.asked = 0
@@ -33,12 +38,19 @@ class FakePeers:
 
     async def ask(self, peer: str, verb: str, params: m.Map) -> m.Reply:
         self.asked += 1
+        if peer in self.dead:
+            raise call_error(Code.NODE_LOST, f"node {peer} was lost")
         if params["hash"] in self.held:
             await self.held[params["hash"]].wait()
         if self.lost:
             raise call_error(Code.NODE_LOST, f"node {peer} was lost")
+        self.pieces.append((peer, params["offset"]))
+        await trio.lowlevel.checkpoint()
         data = self.bundles[params["hash"]]
         return m.Reply(1, {"total": len(data)}, data[params["offset"] :][:100])
+
+    def names(self) -> list[str]:
+        return ["n2", *self.others]
 
     async def sync_all(self, wanted: Any) -> None:
         self.told += 1
@@ -61,9 +73,10 @@ class FakeWorkers:
         self.functions: dict[str, Spec] = {}
         self.broken = False
 
-    async def deploy(self, spec: Spec) -> None:
+    async def deploy(self, spec: Spec, canary: Spec | None = None, share: int = 0) -> None:
         if self.broken:
             raise StartFailed("it cannot be imported")
+        self.canary = canary.manifest.version if canary else None, share
         self.functions[spec.manifest.name] = spec
 
     async def remove(self, name: str) -> None:
@@ -99,7 +112,7 @@ class Rig:
         return hash_
 
     def tell(self, version: int, hash_: str) -> None:
-        self.deployments.told("n2", [["f", version, "n2", hash_]])
+        self.deployments.told("n2", pack([["f", version, "n2", hash_]]))
 
     async def settled(self) -> None:
         """Until nothing goes on any more."""
@@ -169,7 +182,7 @@ async def test_the_newer_of_two_counts_however_long_it_takes(rig: Rig) -> None:
     rig.peers.held[old].set()
     await rig.settled()
     assert rig.version == "2"
-    assert rig.deployments.catalogue.deployed() == {"f": new}
+    assert rig.deployments.catalogue.deployed()["f"].hash == new
 
 
 async def test_a_removal_is_followed_and_so_is_a_deployment_after_it(rig: Rig) -> None:
@@ -188,7 +201,9 @@ async def test_a_peers_nonsense_costs_itself_only(
     right = ["f", 1, "n2", "0" * 64]
     wrong = [(0, "F"), (0, 7), (1, "1"), (1, -1), (1, 2**63), (2, ""), (3, "../../etc"), (3, None)]
     rows = [[value if n == at else item for n, item in enumerate(right)] for at, value in wrong]
-    rig.deployments.told("n2", ["x", [], right[:3], None, *rows])
+    whole = [*right, "1" * 64, 10, ""]
+    odd = [[*whole[:at], value, *whole[at + 1 :]] for at, value in ((4, "7"), (5, 0), (5, 100), (6, "x"))]
+    rig.deployments.told("n2", pack(["x", [], right[:3], None, *rows, *odd]))
     assert rig.deployments.catalogue.all() == []
     rig.peers.bundles["0" * 64] = b"something else"
     rig.tell(1, "0" * 64)
@@ -231,7 +246,7 @@ async def test_a_function_runs_where_its_labels_are(
     rig.tell(1, hash_)
     await rig.settled()
     assert rig.version == runs
-    assert rig.deployments.catalogue.deployed() == {"f": hash_}
+    assert rig.deployments.catalogue.deployed()["f"].hash == hash_
 
 
 async def test_the_catalogue_is_written_by_one_at_a_time(
@@ -252,10 +267,61 @@ async def test_the_catalogue_is_written_by_one_at_a_time(
     monkeypatch.setattr(bundles_module, "write_whole", slowly)
     async with trio.open_nursery() as nursery:
         for n in range(4):
-            catalogue.point("f", f"{n:064x}", "n1")
+            catalogue.merge(Pointer("f", n, "n1", f"{n:064x}"))
             nursery.start_soon(bundles.save, catalogue)
     assert most == 1
     assert (await bundles.load()).all() == catalogue.all()
+
+
+async def test_a_canary_is_served_beside_the_version_it_may_replace(rig: Rig) -> None:
+    """Both bundles of a pointer are fetched and served; without the canary the other serves alone."""
+    old, new = rig.make("1"), rig.make("2")
+    rig.deployments.told("n2", pack([["f", 2, "n2", old, new, 10, ""]]))
+    await rig.settled()
+    assert (rig.version, rig.workers.canary) == ("1", ("2", 10))
+    rig.deployments.told("n2", pack([["f", 3, "n2", old, "", 0, ""]]))
+    await rig.settled()
+    assert (rig.version, rig.workers.canary) == ("1", (None, 0))
+
+
+async def test_a_bundle_comes_from_several_and_goes_on_where_it_was(
+    nursery: trio.Nursery, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part is asked of one peer; those that came before the node ended are not asked for again."""
+    monkeypatch.setattr(fetching, "CHUNK", 100)
+    hash_ = rig.make("1")
+    rig.peers.others = ["n3", "n4"]
+    kept, keep = 0, rig.bundles.keep_part
+
+    async def keep_some(hash_: str, offset: int, data: bytes) -> None:
+        nonlocal kept
+        kept += 1
+        if kept > 3:
+            rig.peers.lost = True
+        else:
+            await keep(hash_, offset, data)
+
+    monkeypatch.setattr(rig.bundles, "keep_part", keep_some)
+    rig.tell(1, hash_)
+    await rig.settled()
+    assert rig.version is None
+    assert {peer for peer, _ in rig.peers.pieces[1:]} >= {"n2", "n3"}
+    again = Rig(rig.root)
+    again.peers.bundles = rig.peers.bundles
+    await nursery.start(again.deployments.run)
+    again.tell(1, hash_)
+    await again.settled()
+    assert again.version == "1"
+    parts = -(-len(rig.peers.bundles[hash_]) // 100)
+    assert len(again.peers.pieces) == 1 + parts - 3  # one to learn the size
+
+
+async def test_a_bundle_nobody_told_of_is_had_from_another(rig: Rig) -> None:
+    """The peer that told of it is lost: those that are connected are asked."""
+    rig.peers.dead, rig.peers.others = {"n2"}, ["n3"]
+    rig.tell(1, rig.make("1"))
+    await rig.settled()
+    assert rig.version == "1"
 
 
 def test_uploads_that_nobody_finishes_block_nobody(tmp_path: Path) -> None:

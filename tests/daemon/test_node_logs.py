@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from edged.config import parse_config
+from edged.core.catalogue import Pointer
 from edged.daemon import kept_logs, mesh_streams
 from edged.daemon.kept_logs import KeptLogs
 from edged.daemon.link import MAX_PENDING_OUT
@@ -52,7 +53,7 @@ class Trio:
         for name in ("n1", "n2", "n3"):
             node = node_of(self._root, name, [other.address for other in self.nodes])
             await self._nursery.start(node.run)
-            node.deployments.catalogue.point("talk", "0" * 64, "n1")
+            node.deployments.catalogue.merge(Pointer("talk", 1, "n1", "0" * 64))
             self.nodes.append(node)
         await until(lambda: all(len(node.relay.peers) == 2 for node in self.nodes))
 

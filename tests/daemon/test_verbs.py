@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from edged.core import records as r
-from edged.core.catalogue import Catalogue
+from edged.core.catalogue import Catalogue, Pointer
 from edged.daemon import verbs
 from edged.daemon.link import Link
 from edged.daemon.node import Node
@@ -84,7 +84,7 @@ async def said(node: Any, role: str, verb: str, params: m.Map | None = None) -> 
 def node_with(*keys: r.SessionKey, functions: tuple[str, ...] = ()) -> Any:
     catalogue = Catalogue()
     for name in functions:
-        catalogue.point(name, "0" * 64, "n1")
+        catalogue.merge(Pointer(name, 1, "n1", "0" * 64))
     deployments = SimpleNamespace(catalogue=catalogue)
     return SimpleNamespace(name="n1", store=FakeStore(list(keys)), deployments=deployments)
 

@@ -84,6 +84,14 @@ def _move(verb: str) -> Callable[..., None]:
     return command
 
 
+
+def _rollout(verb: str) -> Callable[..., None]:
+    def command(desk: Desk, function: str) -> None:
+        commands.rollout(desk, verb, function)
+
+    return command
+
+
 COMMANDS = (
     Row("status", commands.status, "What the node is and does.", "edgectl status"),
     Row("nodes", commands.nodes, "The mesh's nodes.", "edgectl -o json nodes"),
@@ -118,7 +126,29 @@ COMMANDS = (
         commands.deploy,
         "Deploy the function in directory DIR to the mesh.",
         "edgectl deploy configs/functions/counter",
-        (_argument("directory", "DIR", type=_DIRECTORY),),
+        (
+            _argument("directory", "DIR", type=_DIRECTORY),
+            click.Option(
+                ["--canary"],
+                metavar="PERCENT",
+                type=click.IntRange(1, 99),
+                help="only for so many of the sessions, beside the version that is deployed",
+            ),
+        ),
+    ),
+    Row(
+        "promote",
+        _rollout("function.promote"),
+        "Give FN's canary to all.",
+        "edgectl promote counter",
+        (_FUNCTION,),
+    ),
+    Row(
+        "rollback",
+        _rollout("function.rollback"),
+        "Take FN's canary away. Without one, go back to the version before.",
+        "edgectl rollback counter",
+        (_FUNCTION,),
     ),
     Row("remove", commands.remove, "Serve FN no longer.", "edgectl remove counter", (_FUNCTION,)),
     Row(

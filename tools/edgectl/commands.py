@@ -31,7 +31,7 @@ DRAIN_LOOK = 0.2
 
 TIMINGS = ("queue_us", "run_us", "state_us")
 NODE_COLUMNS = ("name", "address", "state", "containers", "sessions", "labels")
-FUNCTION_COLUMNS = ("name", "version", "hash", "nodes")
+FUNCTION_COLUMNS = ("name", "version", "hash", "nodes", "canary")
 SESSION_COLUMNS = ("function", "session", "mode", "node", "epoch", "version")
 
 
@@ -90,8 +90,8 @@ def functions(desk: Desk) -> None:
     desk.show_rows(_ask(desk, "function.list", {}), FUNCTION_COLUMNS)
 
 
-def deploy(desk: Desk, directory: Path) -> None:
-    """`edgectl deploy DIR`."""
+def deploy(desk: Desk, directory: Path, canary: int | None) -> None:
+    """`edgectl deploy DIR [--canary PERCENT]`."""
     if not (directory / "function.toml").is_file():
         raise click.ClickException(f"{directory} has no function.toml")
     try:
@@ -100,7 +100,8 @@ def deploy(desk: Desk, directory: Path) -> None:
         raise click.ClickException(f"{directory}: {error}") from error
     with desk.connect() as mesh:
         hash_ = _send(mesh, data)
-        desk.show_map(mesh.request("function.deploy", {"hash": hash_})[0])
+        params = {"hash": hash_} if canary is None else {"hash": hash_, "canary": canary}
+        desk.show_map(mesh.request("function.deploy", params)[0])
 
 
 def _send(mesh: Mesh, data: bytes) -> str:
@@ -108,6 +109,13 @@ def _send(mesh: Mesh, data: bytes) -> str:
         return upload(mesh, data, lambda have: None)
     with click.progressbar(length=len(data), label="upload", file=sys.stderr) as bar:
         return upload(mesh, data, lambda have: bar.update(have - bar.pos))
+
+
+def rollout(desk: Desk, verb: str, function: str) -> None:
+    """`edgectl promote FN`, `edgectl rollback FN`."""
+    name = arguments.function_name(function)
+    with desk.about(name) as mesh:
+        desk.show_map(mesh.request(verb, {"name": name})[0])
 
 
 def remove(desk: Desk, function: str) -> None:

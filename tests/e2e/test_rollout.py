@@ -1,0 +1,111 @@
+"""Versions of a function in a real mesh: canaries, nodes that were away, removals."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.nodes import Nodes, deploy, served_by, until
+from support.wire_client import WireClient
+
+from edged.core.catalogue import in_canary
+
+SESSIONS = [f"s{n}" for n in range(60)]
+
+PROGRAM = """
+from edged.sdk import Function, Session
+
+fn = Function("tell", state=dict)
+
+@fn.handler
+def count(s: Session) -> list:
+    s.state["n"] = s.state.get("n", 0) + 1
+    return [VERSION, s.state["n"]]
+"""
+
+
+def version(root: Path, name: str) -> Path:
+    """A function that says which version it is, and counts."""
+    directory = root / f"tell-{name}"
+    directory.mkdir()
+    (directory / "tell.py").write_text(f"VERSION = {name!r}\n" + PROGRAM)
+    (directory / "function.toml").write_text(
+        f'[function]\nname = "tell"\nentry = "tell:fn"\nversion = "{name}"\n'
+    )
+    return directory
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    running = Nodes(tmp_path)
+    yield running
+    running.close()
+
+
+def edgectl(address: str, *words: str) -> Any:
+    """One command; its JSON document."""
+    command = [sys.executable, "-m", "edgectl.cli", "--node", address, "-o", "json", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def asked(address: str) -> dict[str, list[Any]]:
+    """What every session says."""
+    with closing(WireClient(address)) as device:
+        return {name: device.call("tell", name, "count") for name in SESSIONS}
+
+
+def test_a_canary_then_all_then_back(nodes: Nodes, tmp_path: Path) -> None:
+    """With 30 per cent the same sessions get the new version through either node, promoted all do, rolled
+    back none; no count is lost on the way, and a local session stays on its version until it leaves."""
+    first, second = nodes.start("n1"), nodes.start("n2")
+    deploy(first, version(tmp_path, "1"))
+    served_by(first, "tell", 2)
+    assert set(map(tuple, asked(first).values())) == {("1", 1)}
+    key = {"function": "tell", "session": "s0"}
+    with closing(WireClient(first, "operator")) as operator:
+        operator.request("session.localize", {**key, "to": "n2"})
+        row = edgectl(first, "deploy", str(version(tmp_path, "2")), "--canary", "30")
+        assert (row["version"], row["canary"]["version"], row["canary"]["percent"]) == ("1", "2", 30)
+        chosen = {name: ["2" if in_canary(name, 30) else "1", 2] for name in SESSIONS}
+        chosen["s0"] = ["1", 2]
+        assert asked(second) == chosen
+        assert {said for said, _ in chosen.values()} == {"1", "2"}
+        assert edgectl(second, "promote", "tell")["version"] == "2"
+        until(lambda: edgectl(first, "functions")[0]["version"] == "2")
+        promoted = asked(first)
+        assert promoted == {name: ["1" if name == "s0" else "2", 3] for name in SESSIONS}
+        operator.request("session.externalize", key)
+        assert operator.call("tell", "s0", "count") == ["2", 4]
+    edgectl(first, "rollback", "tell")
+    until(lambda: edgectl(second, "functions")[0]["version"] == "1")
+    back = asked(second)
+    assert back == {name: ["1", 5 if name == "s0" else 4] for name in SESSIONS}
+
+
+def test_a_node_that_was_away_catches_up(nodes: Nodes, tmp_path: Path) -> None:
+    """What was deployed and removed without it holds: its old word does not bring anything back."""
+    first, second = nodes.start("n1"), nodes.start("n2")
+    deploy(first, version(tmp_path, "1"))
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    (gone / "tell.py").write_bytes((tmp_path / "tell-1" / "tell.py").read_bytes())
+    (gone / "function.toml").write_text('[function]\nname = "gone"\nentry = "tell:fn"\n')
+    deploy(first, gone)
+    served_by(first, "tell", 2)
+    served_by(first, "gone", 2)
+    nodes.signal("n2", signal.SIGKILL)
+    nodes.ended("n2")
+    deploy(first, version(tmp_path, "2"))
+    edgectl(first, "remove", "gone")
+    second = nodes.start("n2")
+    until(lambda: [row["version"] for row in edgectl(second, "functions")] == ["2"])
+    served_by(first, "tell", 2)
+    assert [row["name"] for row in edgectl(first, "functions")] == ["tell"]
+    assert edgectl(second, "call", "tell/fresh", "count")["result"] == ["2", 1]
