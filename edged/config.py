@@ -42,6 +42,12 @@ def _url(value: Any) -> str:
     raise ValueError(f"sqlite:, sqlite:PATH or mesh:NODE was expected, not {value!r}")
 
 
+def _key(value: Any) -> str:
+    if type(value) is not str or re.fullmatch("[0-9a-f]{64}", value) is None:
+        raise ValueError("64 hexadecimal digits were expected, as `openssl rand -hex 32` makes them")
+    return value
+
+
 def _host_name() -> str:
     name = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:63]
     return name or "node"
@@ -66,7 +72,10 @@ SCHEMA: s.Schema = {
     },
     "store": {"url": Field(_url, "sqlite:")},
     "capacity": {"containers": Field(s.whole(0, 4096), 8), "memory": Field(s.size, 1 << 30)},
-    "security": {"insecure": Field(s.boolean, False)},
+    "security": {
+        "insecure": Field(s.boolean, False),
+        "gossip_keys": Field(s.many(_key), ()),
+    },
 }
 
 
@@ -118,6 +127,7 @@ class SecuritySection:
     """[security]"""
 
     insecure: bool
+    gossip_keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class Router:
         self._peers: dict[str, frozenset[str]] = {}
         self._known: frozenset[str] = frozenset()
         self._locations: OrderedDict[SessionKey, tuple[str, int]] = OrderedDict()
+        self._doubted: set[str] = set()
         self._turn = 0
 
     def serves(self, functions: Iterable[str], known: Iterable[str]) -> None:
@@ -61,6 +62,17 @@ class Router:
             self._peers.pop(node, None)
         else:
             self._peers[node] = frozenset(functions)
+
+    def doubt(self, node: str, doubted: bool) -> None:
+        """Whether `node` may be dead: it gets new work only when nobody else can do it."""
+        if doubted:
+            self._doubted.add(node)
+        else:
+            self._doubted.discard(node)
+
+    def doubted(self, node: str) -> bool:
+        """Whether it may be dead."""
+        return node in self._doubted
 
     def located(self, key: SessionKey, node: str | None, epoch: int) -> None:
         """A session was seen on `node` (None: remote-state); an older epoch never wins."""
@@ -94,6 +106,7 @@ class Router:
     def _elsewhere(self, function: str, hops: int) -> Route:
         nodes = [node for node, names in self._peers.items() if function in names]
         if nodes and hops < MAX_HOPS:
+            nodes = [node for node in nodes if node not in self._doubted] or nodes
             self._turn += 1
             return There(nodes[self._turn % len(nodes)])
         if nodes:

@@ -67,6 +67,11 @@ class Link:
         """Bytes that wait for the other end to take them."""
         return 0 if self.closed else self._pending
 
+    @property
+    def local_host(self) -> str:
+        """This end's address, of a TCP connection that is open."""
+        return str(self._sock.getsockname()[0])
+
     async def run(self) -> None:
         """Serve the connection; returns when it has ended, whatever ended it."""
         try:

@@ -32,12 +32,14 @@ class Listeners:
         self._admin = Path(listen.admin or data_dir / "admin.sock")
         self._open: list[socket.socket] = []
         self.address = ""
+        self.bound: tuple[str, int] = ("", 0)
         self.admin = str(self._admin)
 
     def open(self) -> None:
         """Bind both. Raises OSError."""
         listener, where = _tcp(self._listen.address)
         self._open = [listener]
+        self.bound = listener.getsockname()[:2]
         self.address = self._listen.advertise or where
         self._open.append(_unix(self._admin))
         for one in self._open:

@@ -21,6 +21,7 @@ from .deployments import Deployments
 from .drain import Drain
 from .emptying import Emptying
 from .events import Events
+from .gossip import Gossip
 from .host import Host
 from .hub import Hub
 from .kept_logs import KeptLogs
@@ -49,6 +50,7 @@ class Node:
     moves: Moves
     connections: Connections
     drain: Drain
+    gossip: Gossip
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -109,6 +111,7 @@ class Node:
         )
         emptying = Emptying(self.relay, self.moves, self.peers)
         self.drain = Drain(emptying, self.deployments.rest, self.events.note)
+        self.gossip = Gossip(self)
         self.connections = Connections(self, self.relay, self.hub, nursery)
 
     def _workers(self) -> Workers:
@@ -134,6 +137,7 @@ class Node:
         await nursery.start(self.workers.run)
         await nursery.start(self.deployments.run)
         await nursery.start(self.drain.run)
+        await nursery.start(self.gossip.run)
         nursery.start_soon(self.relay.sweep)
         nursery.start_soon(self._housekeeping)
         nursery.start_soon(self.listeners.accept, self.connections.take)
@@ -163,6 +167,7 @@ class Node:
         self.connections.send_away()
         self.peers.sync_soon()
         await Stopping(self.relay, self.workers, self.moves, self.peers).finish()
+        self.gossip.leave()
         await self.connections.emptied()
 
 

@@ -27,6 +27,12 @@ log = logging.getLogger(__name__)
 DIAL_SECONDS = 2.0
 """A seed on the same site answers in milliseconds."""
 
+MAX_DIALS = 8
+"""At the same time, of nodes that gossip knows."""
+
+SECOND_DIAL = 2.0
+"""Seconds for the node with the lower name to dial."""
+
 ASK_SECONDS = 35.0
 """A verb relayed for an operator; moves take up to 30 s."""
 
@@ -69,6 +75,7 @@ class Peers:
             for seed in self._node.config.mesh.seeds:
                 nursery.start_soon(self._keep, seed)
             nursery.start_soon(self._refresh)
+            nursery.start_soon(self._meet_members, nursery)
 
     async def _keep(self, seed: str) -> None:
         wait = 0.1
@@ -82,6 +89,30 @@ class Peers:
                 wait = 0.1
             await trio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
             wait = min(wait * 2, 5.0)
+
+    async def _meet_members(self, nursery: trio.Nursery) -> None:
+        """Be connected to every node that gossip knows to be there."""
+        dialling: set[str] = set()
+
+        async def meet(node: str, address: str) -> None:
+            dialling.add(node)
+            try:
+                await self._dial(address)
+            except OSError as error:
+                log.debug("node %s at %s: %s", node, address, error)
+            finally:
+                dialling.discard(node)
+
+        while True:
+            now = trio.current_time()
+            for member in self._node.gossip.core.members():
+                record = member.record
+                # One dials, or they would meet twice; the other does when nothing came of that.
+                first = self._node.name < record.node or now - member.since > SECOND_DIAL
+                absent = record.node not in self._node.relay.peers and record.node not in dialling
+                if member.here and first and absent and len(dialling) < MAX_DIALS:
+                    nursery.start_soon(meet, record.node, record.address)
+            await trio.sleep(random.uniform(0.2, 0.6))  # noqa: S311 - as above
 
     async def _dial(self, seed: str) -> None:
         host, _, port = seed.rpartition(":")
@@ -116,6 +147,7 @@ class Peers:
         if old is None:
             self._node.events.note("peer.connected", peer=link.name)
         self._send_sync(link)
+        self._node.gossip.connected(link)
         if old is not None:
             old.goaway("duplicate")
 
@@ -143,6 +175,7 @@ class Peers:
             self._node.router.peer(link.name, None)
             log.info("peer %s is gone: %s", link.name, link.reason)
             self._node.events.note("peer.lost", peer=link.name, reason=link.reason)
+            self._node.gossip.lost(link.name)
         for serial, waiting in list(link.waiting.items()):
             if callable(waiting):
                 del link.waiting[serial]
@@ -163,7 +196,7 @@ class Peers:
         room = [
             (row["containers"][1] - row["containers"][0], row["node"])
             for row in rows
-            if row and function in row["functions"]
+            if row and function in row["functions"] and not self._node.router.doubted(row["node"])
         ]
         return [name for free, name in sorted(room, reverse=True) if free > 0]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from edged.core.membership import Status
 from edged.core.records import MAX_PAGE, Listed, ListSessions
 from edged_protocol import messages as m
 
@@ -45,9 +46,20 @@ def _local(node: "Node") -> int:
 
 
 def nodes(node: "Node") -> list[m.Map]:
-    """`mesh.nodes`: this node, then its peers as they last introduced themselves."""
-    heard = (link.info.get("sync") for link in node.relay.peers.values())
-    return [_row(said) for said in (introduction(node), *heard) if said]
+    """`mesh.nodes`: this node, then the others by name, as gossip sees them and as they introduced themselves."""
+    said = {name: link.info.get("sync") for name, link in node.relay.peers.items()}
+    rows = [_row(introduction(node))]
+    for member in sorted(node.gossip.core.members(), key=lambda member: member.record.node):
+        name = member.record.node
+        row = _row(said.get(name) or _unconnected(name, member.record.address))
+        rows.append(row if member.status is Status.ALIVE else {**row, "state": member.status.name.lower()})
+    return rows
+
+
+def _unconnected(name: str, address: str) -> m.Map:
+    """What is known of a node that has not introduced itself, or has gone."""
+    unknown = {"labels": [], "containers": [0, 0], "sessions": 0, "state": "unconnected"}
+    return {"node": name, "address": address, **unknown}
 
 
 def _row(said: m.Map) -> m.Map:
@@ -83,6 +95,7 @@ async def status(node: "Node") -> m.Map:
         "functions": len(node.workers.functions),
         "calls": node.relay.served,
         "connections": len(node.connections.links),
+        "gossip": {"health": node.gossip.core.health, "refused": node.gossip.refused},
         "peers": [row for row in nodes(node) if row["name"] != node.name],
         "store": {
             "url": node.config.store.url,

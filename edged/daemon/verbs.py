@@ -80,6 +80,11 @@ def _another(node: "Node", request: m.Request) -> str | None:
     return None if name == node.name else name
 
 
+async def node_exchange(node: "Node", link: Link, request: m.Request) -> Answer:
+    """All that both know of the members of the mesh."""
+    return {}, node.gossip.exchanged(request.blob or b"")
+
+
 VERBS: dict[str, Verb] = {
     "node.status": node_status,
     "node.drain": node_drain,
@@ -102,6 +107,7 @@ VERBS: dict[str, Verb] = {
 NODE_VERBS: dict[str, Verb] = {
     **VERBS,
     "node.sync": node_sync,
+    "node.exchange": node_exchange,
     "function.fetch": f.function_fetch,
     "session.invite": s.session_invite,
     "session.offer": s.session_offer,

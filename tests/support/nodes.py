@@ -23,12 +23,20 @@ class Nodes:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.addresses: dict[str, str] = {}
 
-    def start(self, name: str, *command: str, containers: int = 32) -> str:
+    def start(
+        self,
+        name: str,
+        *command: str,
+        containers: int = 32,
+        seeds: list[str] | None = None,
+        keys: list[str] | None = None,
+    ) -> str:
         """Start a node, again with what its former life left; its address."""
         data, first = self._root / name, next(iter(self.addresses), name)
         data.mkdir(exist_ok=True)
         store = "sqlite:" if first == name else f"mesh:{first}"
-        seeds = [address for other, address in self.addresses.items() if other != name]
+        if seeds is None:
+            seeds = [address for other, address in self.addresses.items() if other != name]
         config = self._root / f"{name}.toml"
         config.write_text(
             f'[node]\nname = "{name}"\ndata_dir = "{data}"\n'
@@ -36,6 +44,7 @@ class Nodes:
             f"[mesh]\nseeds = {seeds}\n".replace("'", '"')
             + f'[store]\nurl = "{store}"\n'
             f"[capacity]\ncontainers = {containers}\n"
+            + f"[security]\ngossip_keys = {keys or []}\n".replace("'", '"')
         )
         read, write = os.pipe()
         with (self._root / f"{name}.log").open("ab") as log:

@@ -1,0 +1,27 @@
+"""Who is in the mesh, and whether it lives: SWIM with Lifeguard (DESIGN §6, reliability §2.6, §2.7).
+
+Decides whom to probe, whom to suspect, what is passed on to whom. Datagrams and time are events in, datagrams and
+changes of state are effects out. Refuses to know sockets, keys, and what a node's own words (`body`) mean. What is
+concluded here never decides who owns a session: it stops new placements and chooses routes.
+
+`core` joins what the other modules decide, one each: `records` (which word counts), `rumours` (what is passed on),
+`suspicion` (when a suspect is down), `probes` (who is asked), `members` (what is known of whom).
+"""
+
+from .core import Membership
+from .effects import Changed, Effect, Send, Sync
+from .profile import LAN, WAN, Profile
+from .records import NodeRecord, Status
+
+__all__ = [
+    "LAN",
+    "WAN",
+    "Changed",
+    "Effect",
+    "Membership",
+    "NodeRecord",
+    "Profile",
+    "Send",
+    "Status",
+    "Sync",
+]

@@ -1,0 +1,203 @@
+"""The membership over the network: datagrams, its clock, and exchanges over connections (DESIGN §6).
+
+Decides what a node's being alive, suspect or down means here: a suspect gets no new work, a node that is down loses
+its connection, one that is not connected is dialled (`peers`). Refuses to know how any of that is found out.
+"""
+
+import hashlib
+import logging
+import random
+import socket
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from edged.core.membership import Changed, Effect, Membership, Send, Status, Sync
+from edged_protocol import messages as m
+from edged_protocol.codec import pack, unpack
+from edged_protocol.errors import Code, RemoteProtocolError, call_error
+
+from .link import Link
+from .sealing import MAX_DATAGRAM, Sealer
+
+if TYPE_CHECKING:
+    from .node import Node
+
+log = logging.getLogger(__name__)
+
+BURST = 64
+"""Datagrams read before other tasks have their turn."""
+
+MAX_HOSTS = 1024
+
+
+class Gossip:
+    """`run` owns the socket; `core` may be asked at any time."""
+
+    def __init__(self, node: "Node") -> None:
+        config = node.config
+        self._node = node
+        self._sealer = Sealer(config.mesh.name, node.name, _keys(config.security.gossip_keys, config.mesh.name))
+        self.core = Membership(
+            node.name, node.boot, node.address, random.SystemRandom(), trio.current_time()
+        )
+        self._socket: trio.socket.SocketType | None = None
+        self._hosts: dict[str, str | None] = {}
+        self._nursery: trio.Nursery | None = None
+        self._sooner = trio.Event()
+        self._until = 0.0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen where the node does, with datagrams. Started when the port is bound. Raises OSError."""
+        address = self._node.listeners.bound
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        with trio.socket.socket(family, socket.SOCK_DGRAM) as self._socket:
+            await self._socket.bind(address)
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._receive, self._socket)
+                nursery.start_soon(self._tick)
+                task_status.started()
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Datagrams that were none of this mesh's, by why."""
+        return dict(self._sealer.refused)
+
+    # In
+
+    async def _receive(self, sock: trio.socket.SocketType) -> None:
+        while True:
+            try:
+                datagram = await sock.recv(MAX_DATAGRAM + 1)
+                self._take(datagram)
+            except OSError as error:
+                log.debug("datagram: %s", error)  # what an earlier one met on its way comes back here
+
+    def _take(self, datagram: bytes) -> None:
+        opened = self._sealer.open(datagram)
+        if opened is not None:
+            self._do(self.core.receive(opened.payload, trio.current_time()))
+
+    async def _tick(self) -> None:
+        while True:
+            self._until = self.core.next_deadline()
+            with trio.move_on_at(self._until):
+                await self._sooner.wait()
+            self._sooner = trio.Event()
+            now = trio.current_time()
+            if self.core.next_deadline() <= now:
+                self._do(self.core.on_deadline(now))
+
+    # What the core wants
+
+    def _do(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                self._send(effect)
+            elif isinstance(effect, Sync):
+                self._exchange(effect.node)
+            else:
+                self._changed(effect)
+        if self.core.next_deadline() < self._until:
+            self._sooner.set()
+
+    def _send(self, send: Send) -> None:
+        """At once or not at all: a datagram that cannot leave is a datagram lost."""
+        host, _, port = send.address.rpartition(":")
+        where = self._resolved(host.strip("[]"))
+        if where is not None and self._socket is not None:
+            try:
+                sock = self._socket._sock  # type: ignore[attr-defined]
+                sock.sendto(self._sealer.seal(send.payload), (where, int(port)))
+            except OSError as error:
+                log.debug("datagram to %s: %s", send.address, error)
+
+    def _resolved(self, host: str) -> str | None:
+        """The address of a host; of a name, once it was looked up."""
+        try:
+            return str(ip_address(host))
+        except ValueError:
+            pass
+        if host not in self._hosts and self._nursery is not None and len(self._hosts) < MAX_HOSTS:
+            self._hosts[host] = None
+            self._nursery.start_soon(self._look_up, host)
+        return self._hosts.get(host)
+
+    async def _look_up(self, host: str) -> None:
+        try:
+            found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+            self._hosts[host] = str(found[0][4][0])
+        except OSError as error:
+            log.debug("%s: %s", host, error)
+            await trio.sleep(5)
+            del self._hosts[host]
+
+    def _changed(self, change: Changed) -> None:
+        """A node is seen otherwise than before."""
+        status, node = change.status, change.node
+        self._node.events.note(f"node.{status.name.lower()}", peer=node)
+        self._node.router.doubt(node, status is Status.SUSPECT)
+        link = self._node.relay.peers.get(node)
+        if status is Status.DOWN and link is not None and link.info.get("boot") == change.record.boot:
+            link.cut("it does not answer any more")
+
+    # Connections
+
+    def connected(self, link: Link) -> None:
+        """A connection to a node is there: both tell each other all they know."""
+        self.core.set_address(self._own_address(link))
+        self._exchange(link.name)
+
+    def _own_address(self, link: Link) -> str:
+        """Where others find this node; of one that listens everywhere, the address that has just been used."""
+        host, _, port = self._node.address.rpartition(":")
+        if host not in ("0.0.0.0", "[::]"):  # noqa: S104 - compared, not bound
+            return self._node.address
+        used = link.local_host
+        return f"[{used}]:{port}" if ":" in used else f"{used}:{port}"
+
+    def lost(self, node: str) -> None:
+        """The connection to a node ended."""
+        self._do(self.core.refused(node, trio.current_time()))
+
+    def _exchange(self, node: str) -> None:
+        link = self._node.relay.peers.get(node)
+        if link is None or link.closed:
+            return
+
+        def done(message: Any) -> None:
+            if isinstance(message, m.Reply):
+                self._merge(message.blob or b"")
+
+        self._node.peers.request(link, "node.exchange", {}, pack(self.core.state()), done)
+        link.flush()
+
+    def exchanged(self, theirs: bytes) -> bytes:
+        """Another node tells all it knows; what this one knows then. Raises CallError."""
+        if not self._merge(theirs):
+            raise call_error(Code.BAD_REQUEST, "node.exchange: the blob is no list of byte strings")
+        return pack(self.core.state())
+
+    def _merge(self, data: bytes) -> bool:
+        try:
+            items = unpack(data)
+        except (RemoteProtocolError, ValueError, TypeError):
+            return False
+        if not isinstance(items, list) or not all(isinstance(item, bytes) for item in items):
+            return False
+        self._do(self.core.merge(items, trio.current_time()))
+        return True
+
+    def leave(self) -> None:
+        """Tell some others that this node goes; they tell the rest."""
+        self._do(self.core.leave(trio.current_time()))
+
+
+def _keys(given: tuple[str, ...], mesh: str) -> list[bytes]:
+    """The mesh's keys. Without any, one that is no secret: it keeps meshes apart, and no attacker out."""
+    if given:
+        return [bytes.fromhex(key) for key in given]
+    return [hashlib.sha256(f"edged mesh {mesh}".encode()).digest()]
