@@ -165,3 +165,16 @@ def test_frames_are_counted_at_any_cut(step: int) -> None:
     for at in range(0, len(stream), step):
         counter.feed(stream[at : at + step])
     assert (counter.frames, counter.bytes) == (len(frames), len(stream))
+
+
+async def test_datagrams_come_late_as_well() -> None:
+    """What is sent to the proxy's port arrives at the target's, not before its delay."""
+    with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as far:
+        async with line(0.010) as proxy:
+            await far.bind(proxy.target)
+            host, _, port = proxy.address.rpartition(":")
+            with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as near:
+                began = trio.current_time()
+                await near.sendto(b"one", (host, int(port)))
+                assert await far.recv(100) == b"one"
+                assert trio.current_time() - began >= 0.010

@@ -1,10 +1,12 @@
-"""The way to the "cloud": a TCP proxy that makes every byte as late as a long line would.
+"""The way to the "cloud": a TCP proxy that makes every byte as late as a long line would, and every datagram.
 
 Each chunk leaves a fixed time after it came, in order, whatever else is under way: the line delays, it does
 not limit what it carries. Sleeping per chunk was the alternative not taken: it would add up and so throttle.
+Datagrams pass towards the target only: nodes answer them at the address of who asked.
 Counts bytes and frames (a 4-byte length each, DESIGN §4), and refuses to know what they mean.
 """
 
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -84,9 +86,30 @@ class DelayProxy:
         """Serve until cancelled; started with its address, "host:port"."""
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         self.address = "{}:{}".format(*listeners[0].socket.getsockname())
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.serve_listeners, self._serve, listeners)
-            task_status.started(self.address)
+        with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as datagrams:
+            await datagrams.bind(listeners[0].socket.getsockname())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.serve_listeners, self._serve, listeners)
+                send, receive = trio.open_memory_channel[Chunk](ON_THE_LINE)
+                nursery.start_soon(self._take_datagrams, datagrams, send)
+                nursery.start_soon(self._give_datagrams, receive, datagrams)
+                task_status.started(self.address)
+
+    async def _take_datagrams(
+        self, near: trio.socket.SocketType, line: trio.MemorySendChannel[Chunk]
+    ) -> None:
+        while True:
+            data = await near.recv(CHUNK)
+            with suppress(trio.WouldBlock):  # a full line loses some, as lines do
+                line.send_nowait((trio.current_time() + self._delay, data))
+
+    async def _give_datagrams(
+        self, line: trio.MemoryReceiveChannel[Chunk], near: trio.socket.SocketType
+    ) -> None:
+        async for due, data in line:
+            await trio.sleep_until(due)
+            with suppress(OSError):
+                await near.sendto(data, self.target)
 
     async def _serve(self, near: trio.SocketStream) -> None:
         self._connections += 1

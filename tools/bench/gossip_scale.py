@@ -1,0 +1,133 @@
+"""How the membership behaves in meshes of 10, 100, 1,000 nodes: real cores, virtual network, virtual time.
+
+For each size: how long until all know a death, how soon a change of one node's own words is known everywhere (in
+gossip rounds), what a quiet node sends, and how often somebody is taken for dead who lives, at several rates of loss.
+
+Example: python tools/bench/gossip_scale.py --sizes 10,100 --json scale.json
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT), str(ROOT / "protocol")]
+
+from sim.lan import Lan  # noqa: E402 - the mesh of the tests is the instrument
+
+from edged.core.membership import LAN, Status  # noqa: E402
+
+LOSSES = (0.0, 0.01, 0.05, 0.2)
+DELAY = 0.005
+"""Seconds at most, one way: a site's network."""
+
+NODE_SECONDS = 30_000
+"""Virtual time per rate of loss, in seconds of one node: less for large meshes, which have more nodes."""
+
+
+def met(seed: int, nodes: int, loss: float) -> Lan:
+    """A mesh in which all know all, and have said what they had to say."""
+    lan = Lan(seed, [f"n{i}" for i in range(nodes)], loss=loss, delay=DELAY, most=nodes + 1)
+    lan.acquaint()
+    lan.run(10.0)
+    return lan
+
+
+def deaths(nodes: int) -> list[float]:
+    """Seconds from a death without a word to each other node's knowing it."""
+    lan = met(1, nodes, 0.01)
+    lan.crash("n0")
+    began, seen = lan.clock.now, len(lan.changes)
+    while any(host.sees("n0") is not Status.DOWN for host in lan.running()):
+        lan.run(1.0)
+    told = lan.changes[seen:]
+    return [at - began for at, _, node, status in told if (node, status) == ("n0", Status.DOWN)]
+
+
+def rounds(nodes: int) -> float:
+    """Gossip rounds until all have one node's new words."""
+    lan = met(2, nodes, 0.01)
+    host = lan.hosts["n0"]
+    host.core.set_body(b"new")
+    host.wake_soon()
+    began = lan.clock.now
+    while any(not _has(other.core.member("n0")) for other in lan.running() if other is not host):
+        lan.run(LAN.gossip)
+    return (lan.clock.now - began) / LAN.gossip
+
+
+def _has(member: Any) -> bool:
+    return member is not None and member.record.body == b"new"
+
+
+def quiet(nodes: int, loss: float) -> tuple[float, float]:
+    """Bytes a second and node (with UDP's and IP's headers), and false deaths an hour of one node."""
+    lan = met(3, nodes, loss)
+    lan.bytes, seconds = 0, NODE_SECONDS / nodes
+    lan.run(seconds)
+    return lan.bytes / nodes / seconds, lan.false_deaths() / (nodes * seconds / 3600)
+
+
+def measured(nodes: int, step: Any) -> dict[str, Any]:
+    """One row."""
+    began = time.perf_counter()
+    found = deaths(nodes)
+    step()
+    row: dict[str, Any] = {"nodes": nodes, "down_p50_s": quantiles(found, n=100)[49]}
+    row["down_p99_s"] = quantiles(found, n=100)[98]
+    row["rounds"] = rounds(nodes)
+    step()
+    for loss in LOSSES:
+        traffic, false = quiet(nodes, loss)
+        row[f"false_deaths_per_node_hour_{loss:g}"] = false
+        row.setdefault("bytes_per_s", traffic)
+        step()
+    row["took_s"] = time.perf_counter() - began
+    return row
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--sizes", default="10,100,1000", show_default=True, help="nodes, with commas between")
+@click.option("--json", "out", type=click.Path(path_type=Path), help="write the rows there as well")
+def main(sizes: str, out: Path | None) -> None:
+    """Measure the membership in meshes of several sizes, in virtual time.
+
+    Example: python tools/bench/gossip_scale.py --sizes 10,100 --json scale.json
+    """
+    wanted = [int(size) for size in sizes.split(",")]
+    console = Console()
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("worlds", total=len(wanted) * (2 + len(LOSSES)))
+        rows = [measured(nodes, lambda: progress.advance(task)) for nodes in wanted]
+    console.print(_table(rows))
+    if out is not None:
+        out.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="false deaths are counted per node and hour, at so much loss")
+    for name in ("nodes", "down p50", "down p99", "rounds", "B/s/node", *(f"{x:.0%}" for x in LOSSES)):
+        table.add_column(name, justify="right")
+    for row in rows:
+        false = [f"{row[f'false_deaths_per_node_hour_{loss:g}']:.2g}" for loss in LOSSES]
+        table.add_row(
+            str(row["nodes"]),
+            f"{row['down_p50_s']:.1f} s",
+            f"{row['down_p99_s']:.1f} s",
+            f"{row['rounds']:.0f}",
+            f"{row['bytes_per_s']:.0f}",
+            *false,
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()
