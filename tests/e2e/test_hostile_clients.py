@@ -368,6 +368,7 @@ def test_more_clients_than_descriptors(tmp_path: Path) -> None:
                 assert operator.request("node.status", {})["connections"] > len(admitted)
                 operator.deploy(FUNCTIONS / "adas")
             stack.close()
+            wait_for(lambda: node.descriptors < 100, "those who went are gone")
             with closing(dialled(node)):
                 pass
     finally:
