@@ -30,6 +30,9 @@ DIAL_SECONDS = 2.0
 MAX_DIALS = 8
 """At the same time, of nodes that gossip knows."""
 
+FIRST_DIAL = 0.5
+"""Seconds for a newcomer's own connections, which it has begun before anybody heard of it."""
+
 SECOND_DIAL = 2.0
 """Seconds for the node with the lower name to dial."""
 
@@ -108,7 +111,8 @@ class Peers:
             for member in self._node.gossip.core.members():
                 record = member.record
                 # One dials, or they would meet twice; the other does when nothing came of that.
-                first = self._node.name < record.node or now - member.since > SECOND_DIAL
+                pause = FIRST_DIAL if self._node.name < record.node else SECOND_DIAL
+                first = now - member.since > pause
                 absent = record.node not in self._node.relay.peers and record.node not in dialling
                 if member.here and first and absent and len(dialling) < MAX_DIALS:
                     nursery.start_soon(meet, record.node, record.address)
