@@ -21,6 +21,12 @@ PREFETCH = 0.001
 MAX_HELD = 16
 """Calls a container may hold, however short they are."""
 
+SMOOTHING = 0.05
+"""Weight of one call in the mean service time: about the last twenty count."""
+
+RATE_SECONDS = 10.0
+"""Time over which arrivals are averaged."""
+
 
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
@@ -45,6 +51,10 @@ class Pool:
         self._idle_since: dict[Hashable, float] = {}
         self.starting = 0
         self._service = 1.0
+        self._mean = 0.0
+        self._arrived = 0
+        self._rate = 0.0
+        self._sampled = 0.0
 
     def statistics(self) -> PoolStatistics:
         """What the operator sees."""
@@ -56,7 +66,31 @@ class Pool:
         if len(self._queue) >= self._limit:
             return False
         self._queue.append(call)
+        self._arrived += 1
         return True
+
+    def at_once(self, spare: int) -> bool:
+        """Whether one more call would not have to wait; `spare`: slots in which containers could start."""
+        have = len(self._held) + self.starting
+        free = len(self._idle_since) + self.starting + max(0, min(spare, self._maximum - have))
+        queued = len(self._queue)
+        return queued < free or queued * self._mean < PREFETCH * len(self._held)
+
+    def sample(self, now: float) -> None:
+        """Once a second or so: how many calls arrive."""
+        seconds, self._sampled = now - self._sampled, now
+        if seconds > 0:
+            fresh = self._arrived / seconds
+            self._rate += (fresh - self._rate) * min(1.0, seconds / RATE_SECONDS)
+        self._arrived = 0
+
+    def figures(self, spare: int) -> tuple[int, int, int, int, int]:
+        """For other nodes: containers that run or could at once, those busy, calls queued, mean microseconds of a
+        call, calls that arrive in 1,000 s."""
+        have = len(self._held) + self.starting
+        room = have + max(0, min(spare, self._maximum - have))
+        busy = len(self._held) - len(self._idle_since)
+        return room, busy, len(self._queue), int(self._mean * 1e6), int(self._rate * 1000)
 
     def assign(self, now: float) -> list[tuple[Hashable, Call]]:
         """The calls to hand over now, each with its container. Calls already answered are dropped."""
@@ -96,6 +130,7 @@ class Pool:
             held[0].started = held[0].started or now
         else:
             self._idle_since[container] = now
+        self._mean = seconds if self._mean == 0.0 else self._mean + SMOOTHING * (seconds - self._mean)
         # Up at once, down slowly: a function that turns slow must not keep a deep prefetch.
         self._service = max(seconds, 0.9 * self._service + 0.1 * seconds, 1e-6)
 

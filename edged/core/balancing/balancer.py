@@ -1,0 +1,128 @@
+"""Where a broker lets a call run, on its own knowledge alone (DESIGN §6).
+
+Joins the figures of `load` with the policy of each function. This node is a destination like the others, with one
+difference: of itself it knows the figures exactly. Refuses to know connections, sessions and which nodes live.
+"""
+
+from collections.abc import Callable, Iterable
+from random import Random
+
+from .budget import Budget
+from .load import Destination, Load
+from .policies import POLICIES, Policy
+
+ALPHA = 0.9
+"""Of a weight that stays when a sample comes (model.md, "async")."""
+
+OLD = 5.0
+"""Seconds: a weight older than that is replaced by the next sample."""
+
+SLOWER = 1.5
+"""Times the best service time heard of: then a container free here is no reason to run a call here."""
+
+MAX_FIGURES = 16
+"""Functions whose figures a node tells of, the busiest first."""
+
+
+class _Function:
+    """One function as this broker sees it."""
+
+    def __init__(self, policy: Policy, name: str) -> None:
+        self.policy = policy
+        self.name = name
+        self.destinations: dict[str, Destination] = {}
+        self.slow_here = False
+
+    def destination(self, node: str) -> Destination:
+        return self.destinations.setdefault(node, Destination(node))
+
+
+class Balancer:
+    """The choices of one broker. `own` gives this node's figures of a function, None where it runs none."""
+
+    def __init__(self, node: str, chance: Random, own: Callable[[str], Load | None]) -> None:
+        self._node = node
+        self._chance = chance
+        self._own = own
+        self._functions: dict[str, _Function] = {}
+        self._budgets: dict[str, Budget] = {}
+
+    def policy(self, function: str, name: str) -> None:
+        """How calls of `function` are spread from now on."""
+        known = self._functions.get(function)
+        if known is None or known.name != name:
+            self._functions[function] = _Function(POLICIES[name](self._chance), name)
+
+    def _function(self, name: str) -> _Function:
+        if name not in self._functions:
+            self.policy(name, "power-of-d")
+        return self._functions[name]
+
+    def stays(self, function: str) -> bool:
+        """Whether a call runs here without further thought while a container is free here."""
+        known = self._functions.get(function)
+        return known is None or (known.name == "power-of-d" and not known.slow_here)
+
+    def choose(self, function: str, others: Iterable[str], now: float) -> str | None:
+        """The node for a call that enters here; None when all have said that they are overloaded."""
+        known = self._function(function)
+        among = [known.destination(node) for node in others]
+        among = [one for one in among if one.skipped <= now]
+        load, here = self._own(function), None
+        if load is not None:
+            here = known.destination(self._node)
+            here.report(load, now)
+            if here.skipped <= now:
+                among.append(here)
+        if not among:
+            return None
+        return known.policy.choose(among, here if here in among else None, now).name
+
+    def sent(self, function: str, node: str) -> None:
+        """A call went to the node that was chosen."""
+        one = self._function(function).destination(node)
+        one.sent += 1
+        one.inflight += 1
+
+    def ended(self, function: str, node: str) -> None:
+        """It is out of the way, answered or lost."""
+        one = self._function(function).destination(node)
+        one.inflight = max(0, one.inflight - 1)
+
+    def answered(self, function: str, node: str, seconds: float, there: float, now: float) -> None:
+        """A call that was sent ran: it took `seconds` in all, of these `there` in the queue and running."""
+        known = self._function(function)
+        one = known.destination(node)
+        old = one.weight is None or now - one.weighed > OLD
+        one.weight = seconds if old or one.weight is None else ALPHA * one.weight + (1 - ALPHA) * seconds
+        one.weighed = now
+        way = max(0.0, seconds - there)
+        one.rtt = way if old else ALPHA * one.rtt + (1 - ALPHA) * way
+        self._budget(node).succeeded()
+        known.policy.replied(one, list(known.destinations.values()), now)
+
+    def heard(self, function: str, node: str, load: Load, now: float) -> None:
+        """A node's figures of a function it runs."""
+        known = self._function(function)
+        known.destination(node).report(load, now)
+        own = self._own(function)
+        best = [one.service for one in known.destinations.values() if one.name != self._node and one.service]
+        known.slow_here = bool(own and best and own.service_us / 1e6 > SLOWER * min(best))
+
+    def refused(self, function: str, node: str, seconds: float, now: float) -> bool:
+        """A node certainly did not run a call and wants none for `seconds`: whether another may be asked."""
+        self._function(function).destination(node).skipped = now + seconds
+        return self._budget(node).take()
+
+    def _budget(self, node: str) -> Budget:
+        return self._budgets.setdefault(node, Budget())
+
+    def forget(self, node: str) -> None:
+        """It is gone."""
+        self._budgets.pop(node, None)
+        for known in self._functions.values():
+            known.destinations.pop(node, None)
+
+    def forget_function(self, function: str) -> None:
+        """It was removed."""
+        self._functions.pop(function, None)
