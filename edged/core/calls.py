@@ -26,6 +26,8 @@ class Call:
         "origin",
         "prefer",
         "reroutes",
+        "sent_at",
+        "sent_to",
         "serial",
         "session",
         "started",
@@ -65,6 +67,8 @@ class Call:
         self.attached: list[Call] = []
         self.tries = 0
         self.reroutes = 0
+        self.sent_to: str | None = None
+        self.sent_at = 0.0
         self.prefer: str | None = None
         self.attempt = 0
         self.hops = 0

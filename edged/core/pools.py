@@ -12,6 +12,7 @@ calls can be taken back when the one in front overruns: `overdue`.
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
+from math import ceil
 
 from .calls import Call
 
@@ -20,6 +21,9 @@ PREFETCH = 0.001
 
 MAX_HELD = 16
 """Calls a container may hold, however short they are."""
+
+GROW_DELAY = 0.01
+"""Seconds of queueing that are worth a container: about what its start takes on a small machine."""
 
 SMOOTHING = 0.05
 """Weight of one call in the mean service time: about the last twenty count."""
@@ -74,7 +78,7 @@ class Pool:
         have = len(self._held) + self.starting
         free = len(self._idle_since) + self.starting + max(0, min(spare, self._maximum - have))
         queued = len(self._queue)
-        return queued < free or queued * self._mean < PREFETCH * len(self._held)
+        return queued < free or 0.0 < queued * self._mean < PREFETCH * len(self._held)
 
     def sample(self, now: float) -> None:
         """Once a second or so: how many calls arrive."""
@@ -160,12 +164,22 @@ class Pool:
         self._queue.extendleft(reversed(held))
         return running
 
-    def wanted(self) -> int:
-        """Containers to start now."""
+    def wanted(self, now: float) -> int:
+        """Containers to start now: as many as let nobody wait for longer than a start takes."""
         have = len(self._held) + self.starting
-        busy = sum(1 for held in self._held.values() if held)
-        target = min(self._maximum, max(self._minimum, busy + len(self._queue)))
+        target = min(self._maximum, max(self._minimum, len(self._held) + self._short(now)))
         return max(0, target - have)
+
+    def _short(self, now: float) -> int:
+        queued = len(self._queue)
+        if not queued:
+            return 0
+        if not self._mean or now - self._queue[0].arrived > GROW_DELAY:
+            return queued
+        predicted = queued * self._mean / max(1, len(self._held))
+        if self._held and predicted <= GROW_DELAY:
+            return 0
+        return min(queued, ceil(queued * self._mean / GROW_DELAY))
 
     def idle(self, now: float, seconds: float) -> list[Hashable]:
         """Containers idle for `seconds`, oldest first, beyond the minimum."""

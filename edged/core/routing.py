@@ -1,6 +1,6 @@
 """Which node answers a call: the hints this node has, and the loop guard (DESIGN §2, §5.5, §6).
 
-Decides between here, another node and a refusal. Hints cost a hop when they are wrong and nothing else:
+Decides between here, a certain node, any of the others and a refusal. Hints cost a hop when they are wrong and nothing else:
 the store is the authority on sessions. Refuses to know connections and containers.
 """
 
@@ -29,6 +29,11 @@ class There:
 
 
 @dataclass(frozen=True, slots=True)
+class Anywhere:
+    """One of the others answers: which one is a matter of load."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """Nobody can: the code and why."""
 
@@ -36,8 +41,9 @@ class Refuse:
     reason: str
 
 
-Route = Here | There | Refuse
+Route = Here | There | Anywhere | Refuse
 HERE = Here()
+ANYWHERE = Anywhere()
 
 
 class Router:
@@ -50,11 +56,15 @@ class Router:
         self._known: frozenset[str] = frozenset()
         self._locations: OrderedDict[SessionKey, tuple[str, int]] = OrderedDict()
         self._doubted: set[str] = set()
-        self._turn = 0
+        self._others: dict[str, tuple[str, ...]] = {}
 
     def serves(self, functions: Iterable[str], known: Iterable[str]) -> None:
         """The functions this node runs, and all it has heard of."""
         self._here, self._known = frozenset(functions), frozenset(known)
+
+    def functions(self) -> frozenset[str]:
+        """All it has heard of."""
+        return self._known
 
     def peer(self, node: str, functions: Iterable[str] | None) -> None:
         """What a peer runs; None when it is gone."""
@@ -62,6 +72,7 @@ class Router:
             self._peers.pop(node, None)
         else:
             self._peers[node] = frozenset(functions)
+        self._others.clear()
 
     def doubt(self, node: str, doubted: bool) -> None:
         """Whether `node` may be dead: it gets new work only when nobody else can do it."""
@@ -69,6 +80,7 @@ class Router:
             self._doubted.add(node)
         else:
             self._doubted.discard(node)
+        self._others.clear()
 
     def doubted(self, node: str) -> bool:
         """Whether it may be dead."""
@@ -93,6 +105,16 @@ class Router:
         here = [self._node] if function in self._here else []
         return here + sorted(n for n, names in self._peers.items() if function in names)
 
+    def others(self, function: str) -> tuple[str, ...]:
+        """The other nodes that run `function`; those in doubt only when there is nobody else."""
+        found = self._others.get(function)
+        if found is None:
+            nodes = [node for node, names in self._peers.items() if function in names]
+            found = tuple([node for node in nodes if node not in self._doubted] or nodes)
+            if len(self._others) < MAX_LOCATIONS:
+                self._others[function] = found
+        return found
+
     def route(self, function: str, session: str | None, hops: int) -> Route:
         """Where a call goes that has been forwarded `hops` times already."""
         if session is not None:
@@ -104,12 +126,10 @@ class Router:
         return self._elsewhere(function, hops)
 
     def _elsewhere(self, function: str, hops: int) -> Route:
-        nodes = [node for node, names in self._peers.items() if function in names]
-        if nodes and hops < MAX_HOPS:
-            nodes = [node for node in nodes if node not in self._doubted] or nodes
-            self._turn += 1
-            return There(nodes[self._turn % len(nodes)])
-        if nodes:
+        others = self.others(function)
+        if others and hops < MAX_HOPS:
+            return ANYWHERE
+        if others:
             return Refuse(105, f"forwarded {hops} times already")
         if function in self._known:
             return Refuse(104, f"no reachable node runs {function}")

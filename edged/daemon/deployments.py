@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import trio
 
+from edged.core.balancing import Balancer
 from edged.core.catalogue import (
     SHARES,
     Catalogue,
@@ -18,6 +19,7 @@ from edged.core.catalogue import (
     rolled_back,
     with_canary,
 )
+from edged.core.placement import missing
 from edged.core.records import MAX_INTEGER
 from edged.core.routing import Router
 from edged_protocol.codec import unpack
@@ -44,6 +46,7 @@ class Deployments:
         workers: Workers,
         router: Router,
         peers: Peers,
+        balancer: Balancer,
     ) -> None:
         self._node = node
         self._labels = frozenset(labels)
@@ -51,6 +54,8 @@ class Deployments:
         self._workers = workers
         self._router = router
         self._peers = peers
+        self._balancer = balancer
+        self._required: dict[str, tuple[str, ...]] = {}
         self._nursery: trio.Nursery | None = None
         self._fetching: set[str] = set()
         self._unfetched: set[str] = set()
@@ -82,6 +87,21 @@ class Deployments:
         else:
             await self._workers.remove(pointer.name)
         self.followed[pointer.name] = pointer.version
+        await self._tell_balancer(pointer)
+
+    async def _tell_balancer(self, pointer: Pointer) -> None:
+        """How a function's calls are spread is for every broker to know, whether it runs it or not."""
+        spec = await self._bundles.spec(pointer.hash) if pointer.hash else None
+        if spec is None:
+            self._balancer.forget_function(pointer.name)
+            self._required.pop(pointer.name, None)
+        else:
+            self._balancer.policy(pointer.name, spec.manifest.balance.policy)
+            self._required[pointer.name] = spec.manifest.placement.require
+
+    def required(self, name: str) -> tuple[str, ...]:
+        """The labels a node must have to run a function."""
+        return self._required.get(name, ())
 
     async def _complete(self, pointer: Pointer) -> bool:
         """Whether all bundles are here; those that are not, the next peer that tells of them has to give."""
@@ -93,7 +113,7 @@ class Deployments:
         spec = await self._bundles.spec(hash_) if hash_ else None
         if spec is None or not self._workers.total:
             return None
-        return spec if self._labels.issuperset(spec.manifest.placement.require) else None
+        return None if missing(spec.manifest.placement.require, self._labels) else spec
 
     def _announce(self) -> None:
         self._router.serves(self._workers.offered, self.catalogue.deployed())

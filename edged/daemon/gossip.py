@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from edged.core.membership import Changed, Effect, Membership, Send, Status, Sync
+from edged.core.membership import Changed, Effect, Membership, NodeRecord, Send, Status, Sync, Told
 from edged_protocol import messages as m
 from edged_protocol.codec import pack, unpack
 from edged_protocol.errors import Code, RemoteProtocolError, call_error
@@ -32,6 +32,12 @@ BURST = 64
 
 MAX_HOSTS = 1024
 
+TELL_SECONDS = 1.0
+"""Between two versions of this node's record."""
+
+TELL_MEMBERS = 25
+"""Members up to which that is so; then in proportion."""
+
 
 class Gossip:
     """`run` owns the socket; `core` may be asked at any time."""
@@ -48,6 +54,7 @@ class Gossip:
         self._nursery: trio.Nursery | None = None
         self._sooner = trio.Event()
         self._until = 0.0
+        self._told = 0.0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen where the node does, with datagrams. Started when the port is bound. Raises OSError."""
@@ -99,6 +106,8 @@ class Gossip:
                 self._send(effect)
             elif isinstance(effect, Sync):
                 self._exchange(effect.node)
+            elif isinstance(effect, Told):
+                self._node.spread.all_reported(effect.record.node, body_of(effect.record).get("functions"))
             else:
                 self._changed(effect)
         if self.core.next_deadline() < self._until:
@@ -191,9 +200,28 @@ class Gossip:
         self._do(self.core.merge(items, trio.current_time()))
         return True
 
+    def tell(self, body: bytes) -> None:
+        """What this node says of itself, if that is news; less often in a large mesh, where all of it has to
+        go through everybody's line."""
+        now = trio.current_time()
+        pause = TELL_SECONDS * max(1.0, len(self.core.members()) / TELL_MEMBERS)
+        if body != self.core.record.body and now - self._told >= pause * 0.9:
+            self._told = now
+            self.core.set_body(body)
+            self._do([])
+
     def leave(self) -> None:
         """Tell some others that this node goes; they tell the rest."""
         self._do(self.core.leave(trio.current_time()))
+
+
+def body_of(record: NodeRecord) -> m.Map:
+    """What a node says of itself in its record; nothing when that makes no sense."""
+    try:
+        body = unpack(record.body) if record.body else {}
+    except (RemoteProtocolError, ValueError, TypeError):
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _keys(given: tuple[str, ...], mesh: str) -> list[bytes]:

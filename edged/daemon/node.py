@@ -6,6 +6,7 @@ hostile peer, a dead container or a broken bundle never reaches this nursery.
 
 import itertools
 import os
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -31,6 +32,7 @@ from .mesh_streams import Followed
 from .moves import Moves
 from .peers import Peers
 from .relay import Relay
+from .spread import Spread
 from .stopping import Stopping
 from .stores import open_store
 from .timers import Timers
@@ -44,6 +46,7 @@ class Node:
     boot: str
     store: WatchedStore
     relay: Relay
+    spread: Spread
     hub: Hub
     workers: Workers
     deployments: Deployments
@@ -100,6 +103,8 @@ class Node:
         self.relay = Relay(self.name, self.boot, self.router, self.store, self.timers, self.serials)
         self.hub = Hub(self.relay.settle)
         self.workers = self.relay.workers = self._workers()
+        self.spread = self.relay.spread = Spread(self.name, self.router, self.workers, self.relay.seats)
+        self.relay.explain = partial(status.placement, self)
         self.moves = Moves(
             self.name, self.relay, self.workers, self.peers, self.timers, self.serials
         )
@@ -107,7 +112,7 @@ class Node:
         self.relay.note = self.events.note
         labels = self.config.node.labels
         self.deployments = Deployments(
-            self.name, labels, self.bundles, self.workers, self.router, self.peers
+            self.name, labels, self.bundles, self.workers, self.router, self.peers, self.spread.balancer
         )
         emptying = Emptying(self.relay, self.moves, self.peers)
         self.drain = Drain(emptying, self.deployments.rest, self.events.note)
@@ -146,7 +151,8 @@ class Node:
     async def _housekeeping(self) -> None:
         while True:
             await trio.sleep(1)
-            self.workers.reap_idle(trio.current_time())
+            self.workers.look_after(trio.current_time())
+            self.gossip.tell(status.body(self))
 
     def introduction(self) -> m.Map:
         """What peers hear of this node."""

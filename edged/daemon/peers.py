@@ -177,6 +177,7 @@ class Peers:
         if link.role == "node" and peers.get(link.name) is link:
             del peers[link.name]
             self._node.router.peer(link.name, None)
+            self._node.spread.balancer.forget(link.name)
             log.info("peer %s is gone: %s", link.name, link.reason)
             self._node.events.note("peer.lost", peer=link.name, reason=link.reason)
             self._node.gossip.lost(link.name)

@@ -15,7 +15,7 @@ import trio
 from edged.core import effects as fx
 from edged.core.calls import Call
 from edged.core.records import SessionKey
-from edged.core.routing import HERE, Here, Route, Router, There
+from edged.core.routing import HERE, Anywhere, Here, Route, Router, There
 from edged.core.sessions import Rules, Seat
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, encode_invoke, encode_result
@@ -23,6 +23,7 @@ from edged_protocol.ids import valid_session
 from edged_protocol.limits import MAX_INFLIGHT, MAX_TIMEOUT_MS
 
 from .link import Link
+from .spread import NOT_RUN_THERE, Spread
 from .stores import Store
 from .timers import Timers
 from .workers import STEAL_AFTER, Worker, Workers
@@ -40,6 +41,9 @@ MAX_REROUTES = 2
 
 WRONG_PLACE = (102, 103, 105, 204)
 """Certainly not run: the session is not there, or the node takes no calls."""
+
+MAX_EXPLAINED = 8
+"""Nodes that a refusal tells about."""
 
 Tell = Callable[[fx.Tell, Callable[[int, str], None]], None]
 Done = Callable[[int, str, dict[str, Any]], None]
@@ -68,6 +72,8 @@ class Relay:
         self.seats: dict[SessionKey, Seat] = {}
         self.peers: dict[str, Link] = {}
         self.workers: Workers
+        self.spread: Spread
+        self.explain: Callable[[str], list[m.Map]]
         self.tell: Tell
         self.note: Callable[..., None]
         self.draining = False
@@ -128,11 +134,32 @@ class Relay:
         """Where does this call go? Ask, and act."""
         where = self._route(call)
         if isinstance(where, Here):
-            self._here(call, now)
+            node = self.spread.elsewhere(call, now)
+            if node is None:
+                self._here(call, now)
+            else:
+                self.forward(call, node, now)
         elif isinstance(where, There):
             self.forward(call, where.node, now)
+        elif isinstance(where, Anywhere):
+            self._anywhere(call, now)
         else:
-            self.answer(fx.Answer(call, where.code, b"", where.reason, None))
+            self._refuse(call, where.code, where.reason)
+
+    def _anywhere(self, call: Call, now: float) -> None:
+        node = self.spread.another(call, now)
+        if node is not None:
+            self.forward(call, node, now)
+        else:
+            reason = f"every node that runs {call.function} is overloaded"
+            self.answer(fx.Answer(call, 101, b"", reason, {"retry_after_ms": 50}))
+
+    def _refuse(self, call: Call, code: int, reason: str) -> None:
+        """Nobody can run it: say of each node why not."""
+        rows = self.explain(call.function) if code == 104 else []
+        if rows:
+            reason += ": " + "; ".join(f"{row['node']}: {row['rule']}" for row in rows[:MAX_EXPLAINED])
+        self.answer(fx.Answer(call, code, b"", reason, {"placement": rows[:MAX_EXPLAINED]} if rows else None))
 
     def _route(self, call: Call) -> Route:
         if self.workers.resting and SessionKey(call.function, call.session or "") in self.seats:
@@ -142,7 +169,12 @@ class Relay:
     def _here(self, call: Call, now: float) -> None:
         if call.session is None:
             reason = self.workers.submit(call, now)
-            if reason is not None:
+            if reason is None:
+                return
+            node = self.spread.full_here(call, now)
+            if node is not None:
+                self.forward(call, node, now)
+            else:
                 self.answer(fx.Answer(call, 101, b"", reason, {"retry_after_ms": 20}))
             return
         key = SessionKey(call.function, call.session)
@@ -213,6 +245,10 @@ class Relay:
         if call is None:
             return
         meta = message.meta or {}
+        self.spread.reported(link.name, call.function, meta.pop("load", None), now)
+        self.spread.ended(call, now, meta if isinstance(message, m.Result) else None)
+        if isinstance(message, m.Error) and message.code in NOT_RUN_THERE and self._asks_another(call, link, meta, now):
+            return
         if call.session is not None:
             key = SessionKey(call.function, call.session)
             epoch = meta.get("epoch")
@@ -229,6 +265,17 @@ class Relay:
             self.answer(fx.Answer(call, message.code, b"", message.message, message.meta))
         else:
             self.answer(fx.Answer(call, 0, message.body, "", message.meta))
+
+    def _asks_another(self, call: Call, link: Link, meta: m.Map, now: float) -> bool:
+        """After a node had no room: whether the call is on its way again."""
+        granted = self.spread.refused(call, link.name, meta, now)
+        if not granted or call.answered or call.hops or call.reroutes >= MAX_REROUTES:
+            return False
+        call.reroutes += 1
+        if call.session is not None:
+            self.router.forget(SessionKey(call.function, call.session))
+        self.route(call, now)
+        return True
 
     def worker_answer(self, call: Call, message: m.Result | m.Error, now: float) -> None:
         """A container answered."""
@@ -279,13 +326,23 @@ class Relay:
         self.served += 1
         link, id_ = call.origin
         link.inflight -= 1
+        meta = answer.meta
+        if call.sent_to is not None:
+            self.spread.ended(call, trio.current_time(), meta if answer.code == 0 else None)
         if link.closed:
             return
+        if link.role == "node":
+            meta = self._with_load(call, meta)
         if answer.code == 0:
-            link.send(encode_result(id_, answer.body, answer.meta))
+            link.send(encode_result(id_, answer.body, meta))
         else:
-            link.send(encode(m.Error(id_, answer.code, answer.message[:2000], answer.meta)))
+            link.send(encode(m.Error(id_, answer.code, answer.message[:2000], meta)))
         self._touched.add(link)
+
+    def _with_load(self, call: Call, meta: m.Map | None) -> m.Map | None:
+        """For another broker: how busy the function is here now."""
+        figures = self.workers.figures(call.function)
+        return meta if figures is None else {**(meta or {}), "load": figures}
 
     def _say(self, call: Call, code: int, message: str) -> None:
         link, id_ = call.origin
@@ -414,6 +471,7 @@ class Relay:
         waiting, link.waiting = link.waiting, {}
         for call in waiting.values():
             if isinstance(call, Call):
+                self.spread.ended(call, trio.current_time(), None)
                 message = f"node {link.name} was lost while it had the call"
                 self.answer(fx.Answer(call, 403, b"", message, None))
         self.settle()

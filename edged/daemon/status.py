@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from edged.core.membership import Status
+from edged.core.balancing import MAX_FIGURES
+from edged.core.membership import MAX_BODY, Status
+from edged.core.placement import Place, why_not
 from edged.core.records import MAX_PAGE, Listed, ListSessions
 from edged_protocol import messages as m
+from edged_protocol.codec import pack
 
 if TYPE_CHECKING:
     from .node import Node
@@ -30,6 +33,43 @@ def introduction(node: "Node") -> m.Map:
         "state": state(node),
         "followed": node.deployments.followed,
     }
+
+
+def body(node: "Node") -> bytes:
+    """What the gossiped record says of this node: labels, slots, sessions, and of its busiest functions the
+    figures, as many as fit."""
+    workers = node.workers
+    rows = [(name, workers.figures(name)) for name in workers.offered]
+    rows = sorted(rows, key=lambda row: row[1][4] if row[1] else 0, reverse=True)[:MAX_FIGURES]
+    said: m.Map = {
+        "labels": list(node.config.node.labels),
+        "containers": [workers.used, workers.total],
+        "sessions": [_local(node), len(node.relay.seats)],
+        "state": state(node),
+        "functions": dict(rows),
+    }
+    while len(packed := pack(said)) > MAX_BODY and said["functions"]:
+        said["functions"].popitem()
+    return packed if len(packed) <= MAX_BODY else b""
+
+
+def placement(node: "Node", function: str) -> list[m.Map]:
+    """Which rule keeps `function` off which node."""
+    require = node.deployments.required(function)
+    said = [introduction(node), *(link.info.get("sync") for link in node.relay.peers.values())]
+    known = {row["node"]: row for row in said if row}
+    places = [_place(node.name, "alive", known[node.name])]
+    for member in node.gossip.core.members():
+        name = member.record.node
+        places.append(_place(name, member.status.name.lower(), known.get(name)))
+    rules = [{"node": place.node, "rule": why_not(require, place)} for place in places]
+    return [row if row["rule"] else {**row, "rule": "it does not serve it yet"} for row in rules]
+
+
+def _place(name: str, status: str, row: m.Map | None) -> Place:
+    if row is None:
+        return Place(name, status, "", (), 0)
+    return Place(name, status, row["state"], tuple(row["labels"]), row["containers"][1])
 
 
 def state(node: "Node") -> str:

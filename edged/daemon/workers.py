@@ -158,6 +158,23 @@ class Workers:
         """All that is served, canaries too."""
         return [*self.functions.values(), *(canary for canary, _ in self._canaries.values())]
 
+    def at_once(self, name: str) -> bool:
+        """Whether a call of `name` would not wait here."""
+        function = self.functions.get(name)
+        return function is not None and function.pool.at_once(self._slots - self.used)
+
+    def figures(self, name: str) -> tuple[int, int, int, int, int] | None:
+        """For other nodes, of a function offered here (`core.balancing.Load`)."""
+        function = self.functions.get(name)
+        if function is None or self.resting:
+            return None
+        return function.pool.figures(self._slots - self.used)
+
+    def starts_local(self, name: str) -> bool:
+        """Whether sessions of `name` begin local-state."""
+        function = self.functions.get(name)
+        return function is not None and function.spec.manifest.modes.start == "local"
+
     def version_for(self, name: str, key: str) -> Deployed | None:
         """What a session gets, or a call by a key of its own."""
         if name in self._canaries:
@@ -188,7 +205,7 @@ class Workers:
             assert isinstance(worker, Worker)
             worker.invoke(call, self._meta(call), now)
             self._touch(worker.link)
-        for _ in range(function.pool.wanted()):
+        for _ in range(function.pool.wanted(now)):
             if not self._start_for_pool(function):
                 break
 
@@ -389,9 +406,10 @@ class Workers:
             self._touch(worker.link)
             self.feed(worker.function, now)
 
-    def reap_idle(self, now: float) -> None:
-        """End pool containers idle for longer than their function wants."""
+    def look_after(self, now: float) -> None:
+        """Once a second: end pool containers idle for longer than their function wants, count arrivals."""
         for function in self.versions():
+            function.pool.sample(now)
             for worker in function.pool.idle(now, function.spec.manifest.pool.idle):
                 assert isinstance(worker, Worker)
                 self.end(worker)

@@ -13,7 +13,7 @@ def test_a_free_container_takes_the_oldest_call() -> None:
     pool = Pool(0, 2, 10)
     calls = [a_call(n) for n in range(3)]
     assert all(pool.submit(call) for call in calls)
-    assert pool.wanted() == 2
+    assert pool.wanted(0.0) == 2
     pool.add("a", 0.0)
     pool.add("b", 0.0)
     assert [(c, call.serial) for c, call in pool.assign(0.0)] == [("a", 0), ("b", 1)]
@@ -80,7 +80,7 @@ def test_the_minimum_is_kept() -> None:
         pool.add(name, 0.0)
     assert pool.idle(5.0, 10.0) == []
     assert len(pool.idle(20.0, 10.0)) == 2
-    assert Pool(2, 3, 10).wanted() == 2
+    assert Pool(2, 3, 10).wanted(0.0) == 2
 
 
 def test_a_held_call_starts_when_the_one_before_it_ends() -> None:
@@ -95,3 +95,69 @@ def test_a_held_call_starts_when_the_one_before_it_ends() -> None:
     assert (first.started, second.started) == (5.0, 0.0)
     pool.finished("a", first, 1e-5, 9.0)
     assert second.started == 9.0
+
+
+def test_the_pool_grows_by_queueing_not_by_numbers() -> None:
+    """Many short calls need no second container; one that waits too long, or calls that are long, do."""
+    pool = Pool(0, 8, 100)
+    pool.add("a", 0.0)
+    teach_short_calls(pool)
+    for n in range(40):
+        pool.submit(a_call(n))
+    pool.assign(0.0)
+    assert pool.statistics().queued == 24
+    assert pool.wanted(0.0) == 0, "all of them take less than a start"
+    assert pool.wanted(1.0) == 7, "they have waited: the mean is wrong"
+
+
+def test_long_calls_get_a_container_each() -> None:
+    """As many as wait, up to the most; a container that starts already counts."""
+    pool = Pool(0, 4, 100)
+    pool.add("a", 0.0)
+    first = a_call(0)
+    pool.submit(first)
+    pool.assign(0.0)
+    pool.finished("a", first, 1.0, 1.0)
+    for n in range(1, 4):
+        pool.submit(a_call(n))
+    pool.assign(0.0)
+    pool.starting = 1
+    assert pool.wanted(0.0) == 1
+
+
+def test_a_cold_pool_starts() -> None:
+    """With no container at all every call that waits is worth one, up to the most."""
+    pool = Pool(0, 4, 100)
+    assert pool.wanted(0.0) == 0
+    pool.submit(a_call(1))
+    assert pool.wanted(0.0) == 1
+    teach_short = Pool(0, 4, 100)
+    teach_short.add("a", 0.0)
+    teach_short_calls(teach_short)
+    teach_short.remove("a")
+    teach_short.submit(a_call(1))
+    assert teach_short.wanted(0.0) == 1
+
+
+def test_room_is_seen_before_a_call_waits() -> None:
+    """A call has room while a container is idle, or may start: not by slots that others have."""
+    pool = Pool(0, 2, 100)
+    assert pool.at_once(spare=1)
+    assert not pool.at_once(spare=0)
+    pool.add("a", 0.0)
+    assert pool.at_once(spare=0)
+    pool.submit(a_call(1))
+    assert not pool.at_once(spare=0), "it has the idle one"
+    assert pool.at_once(spare=1)
+    pool.assign(0.0)
+    assert pool.figures(spare=1) == (2, 1, 0, 0, 0)
+
+
+def test_arrivals_are_counted() -> None:
+    """Calls a second, smoothed over ten."""
+    pool = Pool(0, 2, 100_000)
+    for second in range(1, 60):
+        for n in range(50):
+            pool.submit(a_call(n))
+        pool.sample(float(second))
+    assert abs(pool.figures(0)[4] - 50_000) < 500

@@ -1,7 +1,7 @@
 """Routing by hints, and the loop guard."""
 
 from edged.core.records import SessionKey
-from edged.core.routing import HERE, Refuse, Router, There
+from edged.core.routing import ANYWHERE, HERE, Refuse, Router, There
 
 
 def test_here_before_there_before_refusal() -> None:
@@ -10,7 +10,8 @@ def test_here_before_there_before_refusal() -> None:
     router.serves(["mine"], ["mine", "far", "nowhere"])
     router.peer("b", ["far"])
     assert router.route("mine", None, 0) == HERE
-    assert router.route("far", None, 0) == There("b")
+    assert router.route("far", None, 0) == ANYWHERE
+    assert router.others("far") == ("b",)
     nowhere, unknown = router.route("nowhere", None, 0), router.route("typo", None, 0)
     assert isinstance(nowhere, Refuse)
     assert nowhere.code == 104
@@ -42,3 +43,20 @@ def test_an_older_hint_never_wins() -> None:
     router.located(key, "b", 7)
     router.peer("b", None)
     assert router.route("f", "s", 0) == HERE
+
+
+def test_others_follow_what_is_known() -> None:
+    """One that is gone, or in doubt while somebody else is there, is none of the others any more."""
+    router = Router("a")
+    router.serves(["f"], ["f"])
+    router.peer("b", ["f"])
+    router.peer("c", ["f", "g"])
+    assert set(router.others("f")) == {"b", "c"}
+    router.doubt("b", True)
+    assert router.others("f") == ("c",)
+    router.peer("c", None)
+    assert router.others("f") == ("b",), "better one in doubt than none"
+    router.doubt("b", False)
+    router.peer("b", ["g"])
+    assert router.others("f") == ()
+    assert router.others("g") == ("b",)

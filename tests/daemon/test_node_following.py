@@ -3,11 +3,13 @@
 import hashlib
 import time
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 
 import pytest
 import trio
 
+from edged.core.balancing import Balancer
 from edged.core.catalogue import Catalogue, Pointer
 from edged.core.routing import Router
 from edged.daemon import bundles as bundles_module
@@ -97,6 +99,7 @@ class Rig:
             cast(Workers, self.workers),
             Router("n1"),
             cast(Peers, self.peers),
+            Balancer("n1", Random(1), lambda _: None),
         )
 
     def make(self, version: str, more: str = "") -> str:

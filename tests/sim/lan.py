@@ -47,7 +47,7 @@ class Host:
                 self.lan.send(self, effect.address, effect.payload)
             elif isinstance(effect, Sync):
                 self.lan.sync(self, effect.node)
-            else:
+            elif isinstance(effect, Changed):
                 self.lan.changed(self, effect)
         self.wake_soon()
 

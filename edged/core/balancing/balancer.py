@@ -5,8 +5,8 @@ difference: of itself it knows the figures exactly. Refuses to know connections,
 """
 
 from collections.abc import Callable, Iterable
-from random import Random
 
+from ..chance import Chance
 from .budget import Budget
 from .load import Destination, Load
 from .policies import POLICIES, Policy
@@ -40,7 +40,7 @@ class _Function:
 class Balancer:
     """The choices of one broker. `own` gives this node's figures of a function, None where it runs none."""
 
-    def __init__(self, node: str, chance: Random, own: Callable[[str], Load | None]) -> None:
+    def __init__(self, node: str, chance: Chance, own: Callable[[str], Load | None]) -> None:
         self._node = node
         self._chance = chance
         self._own = own

@@ -6,9 +6,9 @@ asked at all. Blind dispatch (round-robin or random without weights) is not amon
 
 from collections.abc import Callable, Sequence
 from math import ceil, sqrt
-from random import Random
 from typing import Protocol
 
+from ..chance import Chance
 from .load import FIRST_PERIOD, Destination
 
 MANY = 16
@@ -37,7 +37,7 @@ class Policy(Protocol):
 class PowerOfD:
     """This node, or of d others the one where the call is predicted to end first."""
 
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Chance) -> None:
         self._chance = chance
 
     def choose(self, among: Sequence[Destination], here: Destination | None, now: float) -> Destination:
@@ -69,7 +69,7 @@ class LeastImpedance:
 class RandomProportional:
     """By chance, each in proportion to 1/weight; one never used like the best."""
 
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Chance) -> None:
         self._chance = chance
 
     def choose(self, among: Sequence[Destination], here: Destination | None, now: float) -> Destination:
@@ -122,7 +122,7 @@ def _in_the_round(one: Destination, best: float) -> bool:
     return one.weight is None or one.weight <= SHUT_OUT * best
 
 
-POLICIES: dict[str, Callable[[Random], Policy]] = {
+POLICIES: dict[str, Callable[[Chance], Policy]] = {
     "power-of-d": PowerOfD,
     "least-impedance": lambda _: LeastImpedance(),
     "random-proportional": RandomProportional,

@@ -9,12 +9,13 @@ concluded here never decides who owns a session: it stops new placements and cho
 """
 
 from .core import Membership
-from .effects import Changed, Effect, Send, Sync
+from .effects import Changed, Effect, Send, Sync, Told
 from .profile import LAN, WAN, Profile
-from .records import NodeRecord, Status
+from .records import MAX_BODY, NodeRecord, Status
 
 __all__ = [
     "LAN",
+    "MAX_BODY",
     "WAN",
     "Changed",
     "Effect",
@@ -24,4 +25,5 @@ __all__ = [
     "Send",
     "Status",
     "Sync",
+    "Told",
 ]

@@ -6,9 +6,9 @@ incarnation, which only this node may raise.
 
 from collections.abc import Iterable
 
+from ..chance import Chance
 from . import messages as m
-from .chance import Chance
-from .effects import Changed, Effect, Send, Sync
+from .effects import Changed, Effect, Send, Sync, Told
 from .members import Member, Members, digest_of
 from .messages import Datagram, Kind, Rumour
 from .probes import Errand, Probe, Probes
@@ -353,7 +353,7 @@ class Membership:
         self._members.update(member, record, data)
         if status is member.status:
             self._rumours.add("record", record.node, data)
-            return []
+            return [Told(record)]
         self._rumours.drop("word", record.node)
         self._members.turn(member, status, now)
         return self._news(member, data, now)

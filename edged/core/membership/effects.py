@@ -20,10 +20,16 @@ class Changed(NamedTuple):
     record: NodeRecord
 
 
+class Told(NamedTuple):
+    """A node that is seen as before says something new of itself."""
+
+    record: NodeRecord
+
+
 class Sync(NamedTuple):
     """Both sides should exchange all they know, over a connection."""
 
     node: str
 
 
-Effect = Send | Changed | Sync
+Effect = Send | Changed | Told | Sync

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from zlib import crc32
 
-from .chance import Chance
+from ..chance import Chance
 from .profile import Profile
 from .records import NodeRecord, Status
 from .suspicion import Suspicion

@@ -1,4 +1,4 @@
-"""What the membership needs of chance; `random.Random` has it."""
+"""What the cores need of chance; `random.Random` has it."""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
@@ -20,6 +20,9 @@ class Chance(Protocol):
 
     def choice(self, seq: Sequence[T]) -> T:
         """One of them."""
+
+    def choices(self, population: Sequence[T], weights: Sequence[float]) -> list[T]:
+        """One of them, by weight, in a list."""
 
     def sample(self, population: Sequence[T], k: int) -> list[T]:
         """So many of them, in any order."""

@@ -1,0 +1,128 @@
+"""Calls that may run anywhere, spread over the nodes that run their function (DESIGN §6).
+
+Decides which calls may leave this node at all; which node they go to is the `Balancer`'s. Refuses to know how a
+call is sent. A session whose calls are under way somewhere has its next ones go there: they keep their order.
+"""
+
+import random
+
+import trio
+
+from edged.core.balancing import MAX_FIGURES, Balancer, Load, figures, loads
+from edged.core.calls import Call
+from edged.core.records import SessionKey
+from edged.core.routing import Router
+from edged.core.sessions import Seat
+from edged_protocol import messages as m
+
+from .workers import Workers
+
+NOT_RUN_THERE = (101, 102, 104)
+"""The node has no room, takes no calls, or has no container: certainly not run, and another may do."""
+
+SKIP_SECONDS = 0.2
+"""For a node that did not say when to come back."""
+
+MOST_SKIP = 5.0
+FULL_HERE = 0.05
+"""Seconds in which a full queue here is not looked at again."""
+
+
+class Spread:
+    """The balancing of one node: asked by the relay for each call that enters here."""
+
+    def __init__(self, node: str, router: Router, workers: Workers, seats: dict[SessionKey, Seat]) -> None:
+        self._node = node
+        self._router = router
+        self._workers = workers
+        self._seats = seats
+        self._under_way: dict[SessionKey, list[Call]] = {}
+        self.balancer = Balancer(node, random.SystemRandom(), self.load)
+
+    def load(self, function: str) -> Load | None:
+        """This node's figures of a function it runs."""
+        row = self._workers.figures(function)
+        return None if row is None else Load._make(row)
+
+    def elsewhere(self, call: Call, now: float) -> str | None:
+        """The node that should run a call that could run here; None: here."""
+        others = self._router.others(call.function)
+        if not others or call.hops or not self._may_leave(call):
+            return None
+        before = self._under_way.get(SessionKey(call.function, call.session)) if call.session else None
+        if before:
+            return self._sent(call, before[0].sent_to, now)
+        balancer = self.balancer
+        if balancer.stays(call.function) and self._workers.at_once(call.function):
+            return None
+        return self._sent(call, balancer.choose(call.function, others, now), now)
+
+    def another(self, call: Call, now: float) -> str | None:
+        """The node for a call that this one does not run; None when all of them are overloaded."""
+        others = self._router.others(call.function)
+        return self._sent(call, self.balancer.choose(call.function, others, now), now)
+
+    def _may_leave(self, call: Call) -> bool:
+        if call.session is None:
+            return True
+        if call.prefer == "local" or self._workers.starts_local(call.function):
+            return False
+        seat = self._seats.get(SessionKey(call.function, call.session))
+        return seat is None or (seat.quiet and not seat.local)
+
+    def _sent(self, call: Call, node: str | None, now: float) -> str | None:
+        if call.session is not None and node not in (None, self._node):
+            self._under_way.setdefault(SessionKey(call.function, call.session), []).append(call)
+        if node is not None:
+            call.sent_to, call.sent_at = node, now
+            self.balancer.sent(call.function, node)
+        return None if node == self._node else node
+
+    def ended(self, call: Call, now: float, meta: m.Map | None) -> None:
+        """A call that was chosen a node for is out of the way; `meta` of its RESULT, if it ran."""
+        node = call.sent_to
+        if node is None:
+            return
+        call.sent_to = None
+        self.balancer.ended(call.function, node)
+        if meta is not None:
+            there = sum(value for value in map(meta.get, ("queue_us", "run_us")) if type(value) is int)
+            self.balancer.answered(call.function, node, now - call.sent_at, there / 1e6, now)
+        if call.session is not None and node != self._node:
+            self._arrived_back(call)
+
+    def _arrived_back(self, call: Call) -> None:
+        key = SessionKey(call.function, call.session or "")
+        calls = self._under_way.get(key, [])
+        if call in calls:
+            calls.remove(call)
+        if not calls:
+            self._under_way.pop(key, None)
+
+    def reported(self, node: str, function: str, value: object, now: float) -> None:
+        """Figures that came with a node's answer."""
+        load = figures(value)
+        if load is not None:
+            self.balancer.heard(function, node, load, now)
+
+    def all_reported(self, node: str, value: object) -> None:
+        """Figures that a node's record tells of all its functions."""
+        known = self._router.functions()
+        for function, load in loads(value, MAX_FIGURES).items():
+            if function in known:
+                self.balancer.heard(function, node, load, trio.current_time())
+
+    def refused(self, call: Call, node: str, meta: m.Map, now: float) -> bool:
+        """A node certainly did not run the call: whether another may be asked."""
+        after = meta.get("retry_after_ms")
+        seconds = after / 1000 if type(after) is int and after >= 0 else SKIP_SECONDS
+        return self.balancer.refused(call.function, node, min(seconds, MOST_SKIP), now)
+
+    def full_here(self, call: Call, now: float) -> str | None:
+        """The queue here is full: another node, if there is one that is not."""
+        if call.hops or call.session is not None or not self._router.others(call.function):
+            return None
+        if not self.balancer.refused(call.function, self._node, FULL_HERE, now):
+            return None
+        return self.another(call, now)
+
