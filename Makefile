@@ -4,7 +4,7 @@ BIN := .venv/bin
 KEEP ?=
 WORLDS ?= 1000000
 
-.PHONY: help deps test soak lint demo bench clean
+.PHONY: help deps test soak lint demo bench bench-balance clean
 help:
 	@echo "make demo        a mesh on loopback with a fleet of robot arms, and an account of every call"
 	@echo "make demo KEEP=1 the same, and the mesh stays up with commands to try"
@@ -12,6 +12,7 @@ help:
 	@echo "make soak        WORLDS=1000000 simulated meshes on all cores, other ones each time"
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make bench       edged beside raw chains (and NATS where it is installed), about three minutes"
+	@echo "make bench-balance  the balancing policies beside one central queue, in virtual time and live"
 	@echo "make deps        the Debian packages whose programs the tests need, where they are missing"
 	@echo "make clean       remove .venv, build and dist"
 
@@ -29,7 +30,7 @@ lint: $(BIN)/.stamp
 	$(BIN)/lint-imports
 
 deps:
-	@tools/setup/debian.sh 'gcc:gcc libc6-dev' node:nodejs systemd-analyze:systemd strace:strace unshare:util-linux
+	@tools/setup/debian.sh 'gcc:gcc libc6-dev' node:nodejs ip:iproute2 systemd-analyze:systemd strace:strace unshare:util-linux
 
 test: deps lint
 	$(BIN)/python -m pytest -q
@@ -42,6 +43,9 @@ demo: deps $(BIN)/.stamp
 
 bench: $(BIN)/.stamp
 	$(BIN)/python tools/bench/run.py
+
+bench-balance: $(BIN)/.stamp
+	$(BIN)/python tools/bench/balance.py
 
 clean:
 	rm -rf .venv build dist

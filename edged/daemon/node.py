@@ -19,6 +19,7 @@ from . import status
 from .bundles import Bundles, write_whole
 from .connections import Connections
 from .deployments import Deployments
+from .discovery import Discovery
 from .drain import Drain
 from .emptying import Emptying
 from .events import Events
@@ -147,6 +148,9 @@ class Node:
         nursery.start_soon(self._housekeeping)
         nursery.start_soon(self.listeners.accept, self.connections.take)
         nursery.start_soon(self.peers.run)
+        if "mdns" in self.config.mesh.discovery:
+            names = self.config.mesh.name, self.name
+            nursery.start_soon(Discovery(*names, self.listeners.bound, self.peers.heard).run)
 
     async def _housekeeping(self) -> None:
         while True:

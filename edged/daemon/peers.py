@@ -1,4 +1,4 @@
-"""Connections to the other nodes: dialling seeds, one link per peer, requests over it (DESIGN §2, §6).
+"""Connections to the other nodes: one dialler for all candidates, one link per peer, requests over it (DESIGN §2, §6).
 
 Either end may dial; the link is used both ways. When two nodes dial each other at once, the connection
 dialled by the lower name stays.
@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from edged.core.candidates import Candidates
 from edged.core.catalogue import Pointer
 from edged_protocol import messages as m
+from edged_protocol.announcement import Announced
 from edged_protocol.codec import encode, pack
 from edged_protocol.errors import Code, call_error
 
 from .link import Link
+from .remembered import Remembered
 
 if TYPE_CHECKING:
     from .node import Node
@@ -25,16 +28,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DIAL_SECONDS = 2.0
-"""A seed on the same site answers in milliseconds."""
+"""A node on the same site answers in milliseconds."""
 
-MAX_DIALS = 8
-"""At the same time, of nodes that gossip knows."""
-
-FIRST_DIAL = 0.5
-"""Seconds for a newcomer's own connections, which it has begun before anybody heard of it."""
-
-SECOND_DIAL = 2.0
-"""Seconds for the node with the lower name to dial."""
+REMEMBER_SECONDS = 5.0
+"""Between two looks at who is connected."""
 
 ASK_SECONDS = 35.0
 """A verb relayed for an operator; moves take up to 30 s."""
@@ -70,56 +67,58 @@ class Peers:
 
     def __init__(self, node: "Node") -> None:
         self._node = node
-        self._sync_planned = False
+        self.candidates = Candidates(node.name)
+        self._remembered = Remembered(node.data_dir)
 
     async def run(self) -> None:
-        """Keep a connection to every seed."""
+        """Be connected to every node there is."""
+        for seed in self._node.config.mesh.seeds:
+            self.candidates.seed(seed)
+        for row in await self._remembered.load():
+            self.candidates.remembered(*row)
         async with trio.open_nursery() as nursery:
-            for seed in self._node.config.mesh.seeds:
-                nursery.start_soon(self._keep, seed)
             nursery.start_soon(self._refresh)
-            nursery.start_soon(self._meet_members, nursery)
+            nursery.start_soon(self._dial_all, nursery)
+            nursery.start_soon(self._remember)
 
-    async def _keep(self, seed: str) -> None:
-        wait = 0.1
+    def heard(self, rows: list[Announced]) -> None:
+        """What is announced on the LAN; another mesh is none of ours."""
+        now = trio.current_time()
+        for row in rows:
+            if row.mesh == self._node.config.mesh.name:
+                self.candidates.announced(row.node, row.address, now)
+
+    async def _dial_all(self, nursery: trio.Nursery) -> None:
         while True:
-            began = trio.current_time()
-            try:
-                await self._dial(seed)
-            except OSError as error:
-                log.debug("seed %s: %s", seed, error)
-            if trio.current_time() - began > 10:
-                wait = 0.1
-            await trio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
-            wait = min(wait * 2, 5.0)
+            members = self._node.gossip.core.members()
+            here = ((one.record.node, one.record.address, one.since) for one in members if one.here)
+            self.candidates.members(here)
+            for address in self.candidates.due(trio.current_time(), self._node.relay.peers):
+                nursery.start_soon(self._meet, address)
+            await trio.sleep(random.uniform(0.05, 0.15))  # noqa: S311 - jitter, not a secret
 
-    async def _meet_members(self, nursery: trio.Nursery) -> None:
-        """Be connected to every node that gossip knows to be there."""
-        dialling: set[str] = set()
+    async def _meet(self, address: str) -> None:
+        """One dial, and the connection it leads to."""
+        began = trio.current_time()
+        try:
+            await self._dial(address)
+        except (OSError, ValueError) as error:
+            log.debug("%s: %s", address, error)
+        now = trio.current_time()
+        self.candidates.ended(address, now - began, random.uniform(0.8, 1.2), now)  # noqa: S311 - as above
 
-        async def meet(node: str, address: str) -> None:
-            dialling.add(node)
-            try:
-                await self._dial(address)
-            except OSError as error:
-                log.debug("node %s at %s: %s", node, address, error)
-            finally:
-                dialling.discard(node)
-
+    async def _remember(self) -> None:
+        """Keep on disk who is connected."""
         while True:
-            now = trio.current_time()
-            for member in self._node.gossip.core.members():
-                record = member.record
-                # One dials, or they would meet twice; the other does when nothing came of that.
-                pause = FIRST_DIAL if self._node.name < record.node else SECOND_DIAL
-                first = now - member.since > pause
-                absent = record.node not in self._node.relay.peers and record.node not in dialling
-                if member.here and first and absent and len(dialling) < MAX_DIALS:
-                    nursery.start_soon(meet, record.node, record.address)
-            await trio.sleep(random.uniform(0.2, 0.6))  # noqa: S311 - as above
+            await trio.sleep(REMEMBER_SECONDS)
+            members = map(self._node.gossip.core.member, self.names())
+            try:
+                await self._remembered.keep([(one.record.node, one.record.address) for one in members if one])
+            except OSError as error:
+                log.warning("peers cannot be remembered: %s", error)
 
-    async def _dial(self, seed: str) -> None:
-        host, _, port = seed.rpartition(":")
+    async def _dial(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
         with trio.move_on_after(DIAL_SECONDS) as scope:
             stream = await trio.open_tcp_stream(host.strip("[]"), int(port))
         if scope.cancelled_caught:
@@ -133,13 +132,17 @@ class Peers:
             "mesh": node.config.mesh.name,
             "boot": node.boot,
         }
-        await node.connections.serve(node.connections.dialled(sock, hello))
+        link = node.connections.dialled(sock, hello)
+        link.info["address"] = address
+        await node.connections.serve(link)
 
     def greeted(self, link: Link, message: m.Hello | m.Welcome) -> None:
         """The handshake of a node's connection is done."""
         info = message.info
         link.name = str(info.get("node" if isinstance(message, m.Welcome) else "name"))
         link.info["boot"] = str(info.get("boot", ""))
+        if "address" in link.info:
+            self.candidates.is_node(link.info["address"], link.name)
         old = self._node.relay.peers.get(link.name)
         if link.name == self._node.name:
             link.cut("this is myself")
@@ -150,8 +153,8 @@ class Peers:
         self._node.relay.peers[link.name] = link
         if old is None:
             self._node.events.note("peer.connected", peer=link.name)
-        self._send_sync(link)
         self._node.gossip.connected(link)
+        self._send_sync(link)
         if old is not None:
             old.goaway("duplicate")
 

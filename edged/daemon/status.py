@@ -25,7 +25,7 @@ def introduction(node: "Node") -> m.Map:
     return {
         "node": node.name,
         "boot": node.boot,
-        "address": node.address,
+        "address": node.gossip.core.record.address,
         "labels": list(node.config.node.labels),
         "containers": [workers.used, 0 if closed else workers.total],
         "sessions": _local(node),
@@ -119,7 +119,7 @@ async def status(node: "Node") -> m.Map:
     rows = outcome.rows if isinstance(outcome, Listed) else None
     return {
         "name": node.name,
-        "address": node.address,
+        "address": node.gossip.core.record.address,
         "mesh": node.config.mesh.name,
         "boot": node.boot,
         "state": state(node),

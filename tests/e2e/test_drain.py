@@ -9,10 +9,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.nodes import COUNTER, Nodes, deploy, served_by, until
+from support.nodes import COUNTER, Nodes, deploy, edgectl, served_by, until
 from support.wire_client import WireClient
 
 from edged_protocol.blocking import connect
@@ -25,14 +24,6 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
     running = Nodes(tmp_path)
     yield running
     running.close()
-
-
-def edgectl(address: str, *words: str) -> Any:
-    """One command; its JSON document."""
-    command = [sys.executable, "-m", "edgectl.cli", "--node", address, "-o", "json", *words]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
 
 
 def test_a_drained_node_has_nothing_and_no_call_suffers(nodes: Nodes) -> None:

@@ -1,18 +1,14 @@
 """Who is in the mesh: five real daemons, killed, paused, told goodbye, and lied to."""
 
-import json
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
-from support.nodes import Nodes, until
+from support.nodes import Nodes, edgectl, events, until
 
 FIVE = [f"n{i}" for i in range(1, 6)]
 
@@ -22,14 +18,6 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
     running = Nodes(tmp_path)
     yield running
     running.close()
-
-
-def edgectl(address: str, *words: str) -> Any:
-    """One command; its JSON document, or documents of a line each."""
-    command = [sys.executable, "-m", "edgectl.cli", "--node", address, "-o", "json", *words]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout) if words[0] != "events" else ended.stdout.splitlines()
 
 
 def states(address: str) -> dict[str, str]:
@@ -51,12 +39,6 @@ def five(nodes: Nodes) -> Nodes:
     return nodes
 
 
-def events(nodes: Nodes, name: str) -> list[tuple[str, str, str]]:
-    """What all nodes have seen of others: who, what, of whom."""
-    items = [json.loads(line) for line in edgectl(nodes.addresses[name], "events")]
-    return [(i["node"], i["event"], i["peer"]) for i in items if i.get("peer")]
-
-
 def test_a_killed_node_is_down_for_all_and_nobody_else_is(five: Nodes) -> None:
     """kill -9 of one: the others say so within seconds; back, it is alive for all in its new life."""
     five.signal("n3", signal.SIGKILL)
@@ -66,7 +48,7 @@ def test_a_killed_node_is_down_for_all_and_nobody_else_is(five: Nodes) -> None:
     all_see(five, others, {**dict.fromkeys(FIVE, "alive"), "n3": "down"})
     took = time.monotonic() - began
     print(f"down for all after {took:.1f} s")
-    assert {peer for _, event, peer in events(five, "n1") if event == "node.down"} == {"n3"}
+    assert {peer for _, event, peer in events(five.addresses["n1"]) if event == "node.down"} == {"n3"}
     five.start("n3", seeds=[five.addresses["n1"]])
     all_see(five, FIVE, dict.fromkeys(FIVE, "alive"))
 
@@ -78,7 +60,7 @@ def test_a_paused_node_is_not_down(five: Nodes) -> None:
         time.sleep(3)  # the pause itself, not a wait for something
         five.signal("n2", signal.SIGCONT)
         all_see(five, FIVE, dict.fromkeys(FIVE, "alive"))
-    assert [event for event in events(five, "n1") if event[1] == "node.down"] == []
+    assert [event for event in events(five.addresses["n1"]) if event[1] == "node.down"] == []
 
 
 def test_who_leaves_is_not_mourned(five: Nodes) -> None:
@@ -86,7 +68,7 @@ def test_who_leaves_is_not_mourned(five: Nodes) -> None:
     five.signal("n5", signal.SIGTERM)
     assert five.ended("n5") == 0
     all_see(five, FIVE[:4], {**dict.fromkeys(FIVE, "alive"), "n5": "left"})
-    assert [event for event in events(five, "n1") if event[1] == "node.down"] == []
+    assert [event for event in events(five.addresses["n1"]) if event[1] == "node.down"] == []
 
 
 def test_strangers_datagrams_change_nothing(five: Nodes) -> None:

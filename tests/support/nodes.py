@@ -1,5 +1,6 @@
 """Real daemons on loopback, each of which a test may stop, kill and start again."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +8,9 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+from support.lan_hosts import Host
 from support.wire_client import WireClient
 
 COUNTER = Path(__file__).parents[2] / "configs" / "functions" / "counter"
@@ -30,26 +33,32 @@ class Nodes:
         containers: int = 32,
         seeds: list[str] | None = None,
         keys: list[str] | None = None,
+        host: Host | None = None,
+        mesh: str = "edged",
+        labels: list[str] | None = None,
     ) -> str:
-        """Start a node, again with what its former life left; its address."""
+        """Start a node, again with what its former life left; its address. On a `host` of a LAN it listens
+        everywhere and seeks by mDNS, and by seeds that are given only."""
         data, first = self._root / name, next(iter(self.addresses), name)
         data.mkdir(exist_ok=True)
         store = "sqlite:" if first == name else f"mesh:{first}"
-        if seeds is None:
+        if host is not None:
+            seeds = seeds or []
+        elif seeds is None:
             seeds = [address for other, address in self.addresses.items() if other != name]
         config = self._root / f"{name}.toml"
         config.write_text(
-            f'[node]\nname = "{name}"\ndata_dir = "{data}"\n'
-            f'[listen]\naddress = "127.0.0.1:0"\nadmin = "{data}/admin.sock"\n'
-            f"[mesh]\nseeds = {seeds}\n".replace("'", '"')
+            f'[node]\nname = "{name}"\ndata_dir = "{data}"\nlabels = {labels or []}\n'.replace("'", '"')
+            + f'[listen]\naddress = "{"0.0.0.0:7400" if host else "127.0.0.1:0"}"\nadmin = "{data}/admin.sock"\n'
+            + f'[mesh]\nname = "{mesh}"\nseeds = {seeds}\n'.replace("'", '"')
             + f'[store]\nurl = "{store}"\n'
             f"[capacity]\ncontainers = {containers}\n"
-            + f"[security]\ngossip_keys = {keys or []}\n".replace("'", '"')
+            + f"[security]\ninsecure = {str(host is not None).lower()}\ngossip_keys = {keys or []}\n".replace("'", '"')
         )
         read, write = os.pipe()
         with (self._root / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, *(command or ("-m", "edged.cli")), "run", "--config", str(config)],
+                [*(host.inside if host else ()), sys.executable, *(command or ("-m", "edged.cli")), "run", "--config", str(config)],
                 env={**os.environ, "EDGED_READY_FD": str(write)},
                 pass_fds=[write],
                 stderr=log,
@@ -57,7 +66,8 @@ class Nodes:
             )
         os.close(write)
         with os.fdopen(read) as ready:
-            self.addresses[name] = ready.readline().strip()
+            address = ready.readline().strip()
+        self.addresses[name] = f"{host.ip}:7400" if host and address else address
         return self.addresses[name]
 
     def signal(self, name: str, number: int) -> None:
@@ -79,6 +89,12 @@ class Nodes:
         """Its log, of all its lives."""
         return (self._root / f"{name}.log").read_text()
 
+    def remembers(self, name: str, others: list[str]) -> bool:
+        """Whether it has written down all these, but for itself."""
+        file = self._root / name / "peers"
+        data = file.read_bytes() if file.exists() else b""
+        return all(other.encode() in data for other in others if other != name)
+
     def close(self) -> None:
         for process in self._processes.values():
             process.kill()
@@ -96,6 +112,20 @@ def until(holds: Callable[[], bool]) -> None:
 def deploy(address: str, directory: Path) -> None:
     with closing(WireClient(address, "operator")) as operator:
         operator.deploy(directory)
+
+
+def edgectl(address: str, *words: str) -> Any:
+    """One command; its JSON document, or documents of a line each."""
+    command = [sys.executable, "-m", "edgectl.cli", "--node", address, "-o", "json", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout) if words[0] != "events" else ended.stdout.splitlines()
+
+
+def events(address: str) -> list[tuple[str, str, str]]:
+    """What all nodes have seen of others: who, what, of whom."""
+    items = [json.loads(line) for line in edgectl(address, "events")]
+    return [(i["node"], i["event"], i["peer"]) for i in items if i.get("peer")]
 
 
 def served_by(address: str, function: str, count: int) -> None:

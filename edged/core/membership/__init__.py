@@ -11,7 +11,7 @@ concluded here never decides who owns a session: it stops new placements and cho
 from .core import Membership
 from .effects import Changed, Effect, Send, Sync, Told
 from .profile import LAN, WAN, Profile
-from .records import MAX_BODY, NodeRecord, Status
+from .records import MAX_BODY, NodeRecord, Status, valid_address
 
 __all__ = [
     "LAN",
@@ -26,4 +26,5 @@ __all__ = [
     "Status",
     "Sync",
     "Told",
+    "valid_address",
 ]

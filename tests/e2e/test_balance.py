@@ -1,0 +1,142 @@
+"""Real daemons share calls: by load, by policy, by placement, and past a node that dies."""
+
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.nodes import Nodes, deploy, served_by, until
+from support.wire_client import WireClient
+
+from edged_protocol.blocking import connect
+from edged_protocol.errors import CallError
+
+SLEEPER = Path(__file__).parents[1] / "support" / "functions" / "sleeper"
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    running = Nodes(tmp_path)
+    yield running
+    running.close()
+
+
+def variant(root: Path, more: str, version: str = "2.0.0") -> Path:
+    """The function with something else in its manifest."""
+    directory = root / f"sleeper-{version}"
+    shutil.copytree(SLEEPER, directory)
+    manifest = directory / "function.toml"
+    manifest.write_text(manifest.read_text().replace("1.0.0", version) + more)
+    return directory
+
+
+def ran_on(address: str, calls: int, seconds: float) -> Counter[str]:
+    """Where calls that enter at one node at the same time were run."""
+    with connect([address], name="load") as mesh:
+        flying = [mesh.function("sleeper").start("sleep", seconds, timeout=60) for _ in range(calls)]
+        return Counter(pending.result() for pending in flying)
+
+
+def test_what_is_too_much_for_one_node_runs_on_the_others(nodes: Nodes) -> None:
+    """Twelve calls at once enter at one of three nodes with two containers each: all three run some, and the
+    caller sees nothing of the figures that nodes tell each other."""
+    for name in ("n1", "n2", "n3"):
+        nodes.start(name, containers=2)
+    deploy(nodes.addresses["n1"], SLEEPER)
+    served_by(nodes.addresses["n1"], "sleeper", 3)
+    counted = ran_on(nodes.addresses["n1"], 12, 0.3)
+    assert sum(counted.values()) == 12
+    assert set(counted) == {"n1", "n2", "n3"}
+    assert max(counted.values()) <= 8
+    with connect([nodes.addresses["n1"]], name="load") as mesh:
+        flying = [mesh.function("sleeper").start("sleep", 0.2, timeout=60) for _ in range(6)]
+        assert not any("load" in (pending.answer().meta or {}) for pending in flying)
+
+
+@pytest.mark.parametrize("policy", ["power-of-d", "least-impedance", "random-proportional", "round-robin"])
+def test_every_policy_serves(nodes: Nodes, tmp_path: Path, policy: str) -> None:
+    """Forty calls, through a node that runs the function and one that has no containers at all."""
+    nodes.start("n1", containers=2)
+    nodes.start("n2", containers=2)
+    nodes.start("broker", containers=0)
+    deploy(nodes.addresses["n1"], variant(tmp_path, f'[balance]\npolicy = "{policy}"\n'))
+    for name in ("n1", "broker"):
+        served_by(nodes.addresses[name], "sleeper", 2)
+        counted = ran_on(nodes.addresses[name], 20, 0.01)
+        assert sum(counted.values()) == 20
+        assert set(counted) <= {"n1", "n2"}
+
+
+def test_a_refusal_names_the_rule_for_each_node(nodes: Nodes, tmp_path: Path) -> None:
+    """A function that no node may run is refused with 104, and for each node why; a node with the label
+    that comes later runs it."""
+    nodes.start("n1", labels=["zone=hall-3"])
+    nodes.start("n2", containers=0)
+    served = variant(tmp_path, '[placement]\nrequire = ["gpu"]\n')
+    deploy(nodes.addresses["n1"], served)
+    with connect([nodes.addresses["n1"]], name="asks") as mesh:
+
+        def refused() -> CallError:
+            with pytest.raises(CallError) as caught:
+                mesh.function("sleeper").call("sleep", 0, timeout=0.5)
+            return caught.value
+
+        until(lambda: len(refused().meta.get("placement", ())) == 2)
+        error = refused()
+        assert error.code == 104
+        assert {row["node"]: row["rule"] for row in error.meta["placement"]} == {
+            "n1": 'the node lacks the label "gpu"',
+            "n2": "the node has no container slots ([capacity] containers)",
+        }
+        assert 'the label "gpu"' in error.message
+        nodes.start("n3", labels=["gpu"])
+        served_by(nodes.addresses["n1"], "sleeper", 1)
+        assert mesh.function("sleeper").call("sleep", 0, timeout=30) == "n3"
+
+
+def test_a_session_keeps_its_order_wherever_it_runs(nodes: Nodes) -> None:
+    """Sessions with many calls in flight, on nodes that are busy: each counts by ones."""
+    for name in ("n1", "n2", "n3"):
+        nodes.start(name, containers=2)
+    deploy(nodes.addresses["n1"], SLEEPER)
+    served_by(nodes.addresses["n1"], "sleeper", 3)
+    with connect([nodes.addresses["n1"]], name="load") as mesh:
+        busy = [mesh.function("sleeper").start("sleep", 0.05, timeout=60) for _ in range(40)]
+        names = [f"s{n}" for n in range(8)]
+        flying = {
+            name: [mesh.session("sleeper", name).start("incr", timeout=60) for _ in range(20)] for name in names
+        }
+        for name in names:
+            assert [pending.result() for pending in flying[name]] == list(range(1, 21))
+        assert sum(Counter(pending.result() for pending in busy).values()) == 40
+
+
+def test_a_node_killed_under_load_costs_no_call(nodes: Nodes) -> None:
+    """kill -9 of one of three while calls are in flight: those on it are tried again under their call id, and
+    every session ends at exactly its count."""
+    for name in ("n1", "n2", "n3"):
+        nodes.start(name, containers=4)
+    deploy(nodes.addresses["n1"], SLEEPER)
+    served_by(nodes.addresses["n1"], "sleeper", 3)
+    names, rounds = [f"s{n}" for n in range(12)], 25
+    with connect([nodes.addresses["n1"]], name="load") as mesh:
+        for turn in range(rounds):
+            load = [mesh.function("sleeper").start("sleep", 0.02, timeout=60) for _ in range(24)]
+            flying = [mesh.session("sleeper", name).start("incr", timeout=60) for name in names]
+            if turn == rounds // 2:
+                nodes.signal("n3", signal.SIGKILL)
+            assert [pending.result() for pending in flying] == [turn + 1] * len(names)
+            assert len([pending.result() for pending in load]) == 24
+
+
+def test_a_cold_function_is_started_for_its_first_call(nodes: Nodes) -> None:
+    """No container anywhere: the call waits for one, on a node that does not run the function too."""
+    nodes.start("n1")
+    nodes.start("broker", containers=0)
+    deploy(nodes.addresses["n1"], SLEEPER)
+    served_by(nodes.addresses["broker"], "sleeper", 1)
+    with closing(WireClient(nodes.addresses["broker"])) as device:
+        assert device.call("sleeper", None, "sleep", 0) == "n1"

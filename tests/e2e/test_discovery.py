@@ -1,0 +1,116 @@
+"""Real daemons in network namespaces on one bridge: they find each other by mDNS, or by one seed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.lan_hosts import Host, Lan
+from support.nodes import Nodes, events, until
+from support.wire_client import WireClient
+
+NAMES = [f"n{number}" for number in range(1, 6)]
+DISCOVER = "from edged_protocol.discovery import discover; print(*(b.node for b in discover({mesh!r}, {seconds})))"
+
+
+@pytest.fixture
+def lan() -> Iterator[Lan]:
+    if os.geteuid() != 0 and not os.environ.get("CI"):
+        warnings.warn("namespaces need root: discovery on a LAN was NOT tested", stacklevel=1)
+        pytest.skip("needs root")
+    lan = Lan()
+    try:
+        yield lan
+    finally:
+        lan.close()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, lan: Lan) -> Iterator[Nodes]:
+    running = Nodes(tmp_path)
+    yield running
+    running.close()
+
+
+def states(address: str) -> dict[str, str]:
+    with closing(WireClient(address, "operator")) as operator:
+        return {row["name"]: row["state"] for row in operator.request("mesh.nodes", {})}
+
+
+def all_alive(nodes: Nodes, names: list[str]) -> bool:
+    """Whether each of them sees all of them alive, and connected."""
+    wanted = dict.fromkeys(names, "alive")
+    return all(states(nodes.addresses[name]) == wanted for name in names)
+
+
+def found_by(host: Host, mesh: str | None, seconds: float) -> list[str]:
+    """The nodes that a device on that host discovers."""
+    program = DISCOVER.format(mesh=mesh, seconds=seconds)
+    ended = subprocess.run(
+        [*host.inside, sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    return ended.stdout.split()
+
+
+def seconds_until_all_alive(nodes: Nodes, names: list[str]) -> float:
+    began = time.monotonic()
+    until(lambda: all_alive(nodes, names))
+    return time.monotonic() - began
+
+
+def test_five_nodes_find_each_other_by_mdns_alone(nodes: Nodes, lan: Lan) -> None:
+    """No seeds; a device finds them as well; one that is killed is down for all in six seconds, one that is
+    stopped for three is not; a node of another mesh is joined by nobody."""
+    for name in NAMES:
+        nodes.start(name, host=lan.host())
+    took = seconds_until_all_alive(nodes, NAMES)
+    print(f"five nodes knew each other {took:.1f} s after the last was ready")
+    stranger = lan.host()
+    nodes.start("n6", host=stranger, mesh="other")
+    assert found_by(stranger, "edged", 3.0) == NAMES
+    assert found_by(stranger, None, 3.0) == [*NAMES, "n6"]
+    assert all_alive(nodes, NAMES), "the sixth was there all the time, and is no member"
+    assert states(nodes.addresses["n6"]) == {"n6": "alive"}
+    nodes.signal("n4", signal.SIGSTOP)
+    time.sleep(3)  # the length of the pause is what is tested
+    nodes.signal("n4", signal.SIGCONT)
+    until(lambda: all_alive(nodes, NAMES))
+    nodes.signal("n5", signal.SIGKILL)
+    began = time.monotonic()
+    until(lambda: all(states(nodes.addresses[name])["n5"] == "down" for name in NAMES[:4]))
+    print(f"the one that was killed was down for all after {time.monotonic() - began:.1f} s")
+    assert time.monotonic() - began < 15
+    downs = {peer for _, event, peer in events(nodes.addresses["n1"]) if event == "node.down"}
+    assert downs == {"n5"}, "a pause of three seconds is no death"
+
+
+def test_without_multicast_one_seed_finds_all(nodes: Nodes, lan: Lan) -> None:
+    """Where a switch passes no multicast on nobody is discovered; one seed does; after a restart without any
+    seed a node finds its mesh by what it remembers."""
+    hosts = [lan.host() for _ in NAMES]
+    lan.without_multicast()
+    first = nodes.start("n1", host=hosts[0])
+    assert found_by(hosts[1], None, 2.0) == []
+    for name, host in zip(NAMES[1:], hosts[1:], strict=True):
+        nodes.start(name, host=host, seeds=[first])
+    seconds_until_all_alive(nodes, NAMES)
+    until(lambda: nodes.remembers("n3", NAMES))
+    nodes.signal("n3", signal.SIGTERM)
+    assert nodes.ended("n3") == 0
+    nodes.start("n3", host=hosts[2])
+    seconds_until_all_alive(nodes, NAMES)
+
+
+def test_a_cable_that_is_plugged_in_later(nodes: Nodes, lan: Lan) -> None:
+    """A node that started without a network is found when it has one."""
+    late = lan.host(plugged=False)
+    nodes.start("n1", host=lan.host())
+    nodes.start("n2", host=late)
+    lan.plug(late)
+    seconds_until_all_alive(nodes, NAMES[:2])

@@ -1,0 +1,71 @@
+"""Hosts on one LAN: network namespaces with a cable each to a bridge, on which this process has an address too."""
+
+import itertools
+import os
+import subprocess
+from typing import NamedTuple
+
+_numbers = itertools.count(os.getpid() % 4096 * 16)
+
+
+class Host(NamedTuple):
+    """One of them; `inside` goes in front of a command that runs there."""
+
+    name: str
+    ip: str
+    port: str
+
+    @property
+    def inside(self) -> list[str]:
+        return ["ip", "netns", "exec", self.name]
+
+    def ip_command(self, *words: str) -> None:
+        """`ip` with these words, there."""
+        _ip("-n", self.name, *words)
+
+
+class Lan:
+    """`host` adds one; `close` leaves nothing behind. Raises CalledProcessError without the rights of root."""
+
+    def __init__(self) -> None:
+        number = next(_numbers) % 65_000
+        self._tag = f"e{number:04x}"
+        self._net = f"10.{number % 100 + 100}.{number // 256 % 256}"
+        self._hosts: list[Host] = []
+        _ip("link", "add", self._tag, "type", "bridge", "mcast_snooping", "0")
+        _ip("addr", "add", f"{self._net}.254/24", "dev", self._tag)
+        _ip("link", "set", self._tag, "up")
+
+    def host(self, *, plugged: bool = True) -> Host:
+        """One more; not `plugged`, its cable is not in yet."""
+        number = len(self._hosts) + 1
+        host = Host(f"{self._tag}h{number}", f"{self._net}.{number}", f"{self._tag}p{number}")
+        _ip("netns", "add", host.name)
+        self._hosts.append(host)
+        _ip("link", "add", host.port, "type", "veth", "peer", "name", "eth0", "netns", host.name)
+        _ip("link", "set", host.port, "master", self._tag)
+        host.ip_command("link", "set", "lo", "up")
+        if plugged:
+            self.plug(host)
+        return host
+
+    def plug(self, host: Host) -> None:
+        """Put the cable in."""
+        _ip("link", "set", host.port, "up")
+        host.ip_command("link", "set", "eth0", "up")
+        host.ip_command("addr", "add", f"{host.ip}/24", "dev", "eth0")
+        host.ip_command("route", "add", "default", "via", f"{self._net}.254")
+
+    def without_multicast(self) -> None:
+        """The bridge passes no multicast on, as many a managed switch."""
+        for host in self._hosts:
+            _ip("link", "set", host.port, "type", "bridge_slave", "mcast_flood", "off")
+
+    def close(self) -> None:
+        for host in self._hosts:
+            _ip("netns", "del", host.name, check=False)
+        _ip("link", "del", self._tag, check=False)
+
+
+def _ip(*words: str, check: bool = True) -> None:
+    subprocess.run(["ip", *words], check=check, capture_output=True, timeout=20)
