@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PING_SECONDS = 30.0
+"""Between two looks at who is silent."""
+
+MAX_UNHEARD = 2
+"""PINGs in a row without a byte from the other end."""
+
+PING = encode(m.Ping(0))
+
 BESIDE_DEVICES = 16
 """Connections for operators, nodes and whoever has not said who it is, when devices have all others."""
 
@@ -92,9 +100,9 @@ class Connections:
         if role == "device" and len(self.links) > self._most:
             raise RemoteProtocolError("full", "this node has as many connections as it can hold")
         link.role, link.name = role, hello.info["name"][:63]
-        return m.Welcome(self._greeting(MAX_FRAME if role == "device" else MAX_FRAME_TRUSTED))
+        return m.Welcome(self._greeting(link, MAX_FRAME if role == "device" else MAX_FRAME_TRUSTED))
 
-    def _greeting(self, max_frame: int) -> m.Map:
+    def _greeting(self, link: Link, max_frame: int) -> m.Map:
         node = self._node
         return {
             "proto": PROTO,
@@ -103,7 +111,7 @@ class Connections:
             "boot": node.boot,
             "max_frame": max_frame,
             "max_inflight": MAX_INFLIGHT,
-            "brokers": [[node.name, node.address], *node.peers.brokers()],
+            "brokers": [[node.name, node.gossip.own_address(link)], *node.peers.brokers()],
         }
 
     def send_away(self, besides: Link | None = None) -> None:
@@ -117,6 +125,20 @@ class Connections:
             if link.role != "node" and link is not besides:
                 link.send(farewell)
                 link.flush()
+
+    async def keep_alive(self) -> None:
+        """Ask those that say nothing whether they are there, and cut who does not answer."""
+        while True:
+            await trio.sleep(PING_SECONDS)
+            for link in list(self.links):
+                if link.heard:
+                    link.heard, link.unheard = False, 0
+                elif link.unheard == MAX_UNHEARD:
+                    link.goaway("idle")
+                else:
+                    link.unheard += 1
+                    link.send(PING)
+                    link.flush()
 
     async def emptied(self) -> None:
         """Until everybody has taken what was sent; who takes nothing is cut in time (`link`)."""
@@ -154,6 +176,7 @@ class Connections:
             self._relay.touch(link)
         elif isinstance(message, m.Cancel):
             self._node.followed.discard((link, message.id))
+            self._node.deadlines.cancel(link, message.id, trio.current_time())
         elif isinstance(message, m.Hello | m.Welcome) and link.role == "node":
             self._node.peers.greeted(link, message)
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from edged.core.membership import Changed, Effect, Membership, NodeRecord, Send, Status, Sync, Told
+from edged.core.membership import Changed, Effect, Membership, Send, Status, Sync, Told
 from edged_protocol import messages as m
 from edged_protocol.codec import pack, unpack
 from edged_protocol.errors import Code, RemoteProtocolError, call_error
 
 from .link import Link
 from .sealing import MAX_DATAGRAM, Sealer
+from .status import body_of
 
 if TYPE_CHECKING:
     from .node import Node
@@ -107,7 +108,7 @@ class Gossip:
             elif isinstance(effect, Sync):
                 self._exchange(effect.node)
             elif isinstance(effect, Told):
-                self._node.spread.all_reported(effect.record.node, body_of(effect.record).get("functions"))
+                self._node.spread.all_reported(effect.record.node, body_of(effect.record.body).get("functions"))
             else:
                 self._changed(effect)
         if self.core.next_deadline() < self._until:
@@ -157,15 +158,17 @@ class Gossip:
 
     def connected(self, link: Link) -> None:
         """A connection to a node is there: both tell each other all they know."""
-        self.core.set_address(self._own_address(link))
+        self.core.set_address(self.own_address(link))
         self._exchange(link.name)
 
-    def _own_address(self, link: Link) -> str:
+    def own_address(self, link: Link) -> str:
         """Where others find this node; of one that listens everywhere, the address that has just been used."""
         host, _, port = self._node.address.rpartition(":")
         if host not in ("0.0.0.0", "[::]"):  # noqa: S104 - compared, not bound
             return self._node.address
         used = link.local_host
+        if not used:
+            return self.core.record.address
         return f"[{used}]:{port}" if ":" in used else f"{used}:{port}"
 
     def lost(self, node: str) -> None:
@@ -213,15 +216,6 @@ class Gossip:
     def leave(self) -> None:
         """Tell some others that this node goes; they tell the rest."""
         self._do(self.core.leave(trio.current_time()))
-
-
-def body_of(record: NodeRecord) -> m.Map:
-    """What a node says of itself in its record; nothing when that makes no sense."""
-    try:
-        body = unpack(record.body) if record.body else {}
-    except (RemoteProtocolError, ValueError, TypeError):
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _keys(given: tuple[str, ...], mesh: str) -> list[bytes]:

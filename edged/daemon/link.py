@@ -58,6 +58,8 @@ class Link:
         self.role = ""
         self.info: dict[str, Any] = {}
         self.closed = False
+        self.heard = True
+        self.unheard = 0
         self.inflight = 0
         self.waiting: dict[int, Any] = {}
         self.reason = ""
@@ -69,8 +71,9 @@ class Link:
 
     @property
     def local_host(self) -> str:
-        """This end's address, of a TCP connection that is open."""
-        return str(self._sock.getsockname()[0])
+        """This end's address, of a TCP connection that is open; "" of any other."""
+        tcp = self._sock.family in (socket.AF_INET, socket.AF_INET6)
+        return str(self._sock.getsockname()[0]) if tcp and not self.closed else ""
 
     async def run(self) -> None:
         """Serve the connection; returns when it has ended, whatever ended it."""
@@ -102,6 +105,7 @@ class Link:
         except OSError as error:
             self.cut(str(error))
             return
+        self.heard = True
         if not data:
             self.cut("closed by the other end")
             return

@@ -18,6 +18,7 @@ from edged_protocol import messages as m
 from . import status
 from .bundles import Bundles, write_whole
 from .connections import Connections
+from .deadlines import Deadlines
 from .deployments import Deployments
 from .discovery import Discovery
 from .drain import Drain
@@ -53,6 +54,7 @@ class Node:
     deployments: Deployments
     moves: Moves
     connections: Connections
+    deadlines: Deadlines
     drain: Drain
     gossip: Gossip
 
@@ -118,6 +120,7 @@ class Node:
         emptying = Emptying(self.relay, self.moves, self.peers)
         self.drain = Drain(emptying, self.deployments.rest, self.events.note)
         self.gossip = Gossip(self)
+        self.deadlines = Deadlines(self.relay, self.workers)
         self.connections = Connections(self, self.relay, self.hub, nursery)
 
     def _workers(self) -> Workers:
@@ -144,7 +147,8 @@ class Node:
         await nursery.start(self.deployments.run)
         await nursery.start(self.drain.run)
         await nursery.start(self.gossip.run)
-        nursery.start_soon(self.relay.sweep)
+        nursery.start_soon(self.deadlines.run)
+        nursery.start_soon(self.connections.keep_alive)
         nursery.start_soon(self._housekeeping)
         nursery.start_soon(self.listeners.accept, self.connections.take)
         nursery.start_soon(self.peers.run)

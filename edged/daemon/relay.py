@@ -1,12 +1,13 @@
 """Calls through one node: from a frame to a decision to a frame (DESIGN §2, §5, §11).
 
 The hot path is plain function calls: the router says where, the pool says which container, the answer
-goes back to `call.origin`. No task, channel or timer per call; one sweep looks after all deadlines, and
-`settle` writes what one wakeup produced, once per connection.
+goes back to `call.origin`. No task, channel or timer per call; one sweep looks after all deadlines
+(`deadlines`), and `settle` writes what one wakeup produced, once per connection.
 """
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,12 +27,9 @@ from .link import Link
 from .spread import NOT_RUN_THERE, Spread
 from .stores import Store
 from .timers import Timers
-from .workers import STEAL_AFTER, Worker, Workers
+from .workers import Worker, Workers
 
 log = logging.getLogger(__name__)
-
-SWEEP = 0.005
-"""Seconds between two looks at the deadlines of what is in flight."""
 
 MAX_CALLS = 8192
 """Calls one node has in hand; each may hold a body."""
@@ -67,8 +65,9 @@ class Relay:
         self._store = store
         self._timers = timers
         self._serials = serials
-        self._calls: dict[int, Call] = {}
+        self.calls: dict[int, Call] = {}
         self._touched: set[Link] = set()
+        self._steps: deque[tuple[Seat, Callable[[Seat], list[fx.Effect]]]] = deque()
         self.seats: dict[SessionKey, Seat] = {}
         self.peers: dict[str, Link] = {}
         self.workers: Workers
@@ -93,13 +92,13 @@ class Relay:
     @property
     def busy(self) -> bool:
         """Whether any call is in hand."""
-        return bool(self._calls)
+        return bool(self.calls)
 
     # In
 
     def invoke(self, link: Link, message: m.Invoke, now: float) -> None:
         """A call from a device, an operator or another node."""
-        timeout = min(message.timeout_ms, MAX_TIMEOUT_MS)
+        timeout = min(message.timeout_ms, MAX_TIMEOUT_MS) or self.workers.default_timeout(message.function)
         call = Call(
             (link, message.id),
             next(self._serials),
@@ -120,14 +119,14 @@ class Relay:
         if self.draining:
             self._say(call, 102, "the node is stopping")
             return
-        if len(self._calls) >= MAX_CALLS:
+        if len(self.calls) >= MAX_CALLS:
             self._say(call, 101, "the node has too many calls in hand")
             return
         if message.session is not None and not valid_session(message.session):
             self._say(call, 201, "not a session key")
             return
         link.inflight += 1
-        self._calls[call.serial] = call
+        self.calls[call.serial] = call
         self.route(call, now)
 
     def route(self, call: Call, now: float) -> None:
@@ -312,15 +311,16 @@ class Relay:
     def answer(self, answer: fx.Answer) -> None:
         """Tell the caller, and whoever is attached to the call."""
         call = answer.call
-        self._calls.pop(call.serial, None)
+        self.calls.pop(call.serial, None)
         if not call.answered:
-            self._send_answer(answer)
+            self.send_answer(answer)
         for attached in call.attached:
-            self._calls.pop(attached.serial, None)
+            self.calls.pop(attached.serial, None)
             if not attached.answered:
-                self._send_answer(answer._replace(call=attached))
+                self.send_answer(answer._replace(call=attached))
 
-    def _send_answer(self, answer: fx.Answer) -> None:
+    def send_answer(self, answer: fx.Answer) -> None:
+        """To one caller; what comes later is for nobody."""
         call = answer.call
         call.answered = True
         self.served += 1
@@ -353,7 +353,18 @@ class Relay:
     # Sessions
 
     def perform(self, seat: Seat, step: Callable[[Seat], list[fx.Effect]]) -> None:
-        """One step of a session, and everything it leads to."""
+        """One step of a session, and everything it leads to; a step that is led to by another follows it."""
+        self._steps.append((seat, step))
+        if len(self._steps) > 1:
+            return  # in a loop and not in each other: a queue of refused calls is longer than the stack is deep
+        try:
+            while self._steps:
+                self._perform_step(*self._steps[0])
+                self._steps.popleft()
+        finally:
+            self._steps.clear()
+
+    def _perform_step(self, seat: Seat, step: Callable[[Seat], list[fx.Effect]]) -> None:
         for effect in step(seat):
             self._perform_one(seat, effect)
         if seat.quiet and self.seats.get(seat.key) is seat:
@@ -426,7 +437,7 @@ class Relay:
     def _send_on(self, effect: fx.Forward, now: float) -> None:
         call = effect.call
         if call.answered:
-            self._calls.pop(call.serial, None)
+            self.calls.pop(call.serial, None)
         elif call.hops >= 2:
             meta = {"retry_after_ms": 20, "home": effect.node}
             self.answer(fx.Answer(call, 103, b"", "forwarded twice already", meta))
@@ -464,7 +475,7 @@ class Relay:
         if self.seats.get(seat.key) is seat:
             self.perform(seat, lambda s: s.on_container_lost(trio.current_time()))
 
-    # Connections and time
+    # Connections
 
     def link_lost(self, link: Link) -> None:
         """A connection ended: what it waited for is unknown, what it asked for runs on."""
@@ -475,27 +486,3 @@ class Relay:
                 message = f"node {link.name} was lost while it had the call"
                 self.answer(fx.Answer(call, 403, b"", message, None))
         self.settle()
-
-    async def sweep(self) -> None:
-        """Look after deadlines, hard limits and calls stuck behind a long one."""
-        while True:
-            await trio.sleep(SWEEP + len(self._calls) * 1e-5)
-            now = trio.current_time()
-            for call in list(self._calls.values()):
-                self._look_after(call, now)
-            self.settle()
-
-    def _look_after(self, call: Call, now: float) -> None:
-        if now >= call.deadline and not call.answered:
-            ran = {"ran": False} if call.container is None and call.started == 0.0 else None
-            self._send_answer(fx.Answer(call, 401, b"", "the deadline has passed", ran))
-            if call.container is None:
-                self._calls.pop(call.serial, None)
-        if call.container is None:
-            return
-        if call.started and now - call.started > STEAL_AFTER:
-            self.workers.steal(call, now)
-            limits = call.container.function.spec.manifest.calls
-            if now - call.started > limits.hard_limit:
-                self.workers.overran(call)
-                self._calls.pop(call.serial, None)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from edged.core.balancing import MAX_FIGURES
+from edged.core.balancing import loads as figures_of
 from edged.core.membership import MAX_BODY, Status
 from edged.core.placement import Place, why_not
 from edged.core.records import MAX_PAGE, Listed, ListSessions
 from edged_protocol import messages as m
-from edged_protocol.codec import pack
+from edged_protocol.codec import pack, unpack
+from edged_protocol.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
     from .node import Node
@@ -39,18 +41,42 @@ def body(node: "Node") -> bytes:
     """What the gossiped record says of this node: labels, slots, sessions, and of its busiest functions the
     figures, as many as fit."""
     workers = node.workers
-    rows = [(name, workers.figures(name)) for name in workers.offered]
-    rows = sorted(rows, key=lambda row: row[1][4] if row[1] else 0, reverse=True)[:MAX_FIGURES]
+    rows = {name: row for name in workers.offered if (row := workers.figures(name)) is not None}
+    busiest = sorted(rows, key=lambda name: rows[name][4], reverse=True)[:MAX_FIGURES]
     said: m.Map = {
         "labels": list(node.config.node.labels),
         "containers": [workers.used, workers.total],
         "sessions": [_local(node), len(node.relay.seats)],
         "state": state(node),
-        "functions": dict(rows),
+        "functions": {name: rows[name] for name in busiest},
     }
     while len(packed := pack(said)) > MAX_BODY and said["functions"]:
         said["functions"].popitem()
     return packed if len(packed) <= MAX_BODY else b""
+
+
+def loads(node: "Node") -> list[m.Map]:
+    """`mesh.load`: what each node that is there says of its functions and sessions in its record."""
+    said = [(node.name, body_of(body(node)))]
+    said += [(one.record.node, body_of(one.record.body)) for one in node.gossip.core.members() if one.here]
+    return [_load(name, about) for name, about in sorted(said)]
+
+
+def _load(name: str, about: m.Map) -> m.Map:
+    pools = {function: load._asdict() for function, load in figures_of(about.get("functions"), MAX_FIGURES).items()}
+    counts = about.get("sessions")
+    two = isinstance(counts, list) and [type(count) for count in counts] == [int, int]
+    sessions = dict(zip(("local", "active"), counts if two and counts else (0, 0), strict=True))
+    return {"node": name, "functions": pools, "sessions": sessions}
+
+
+def body_of(packed: bytes) -> m.Map:
+    """What a node says of itself in its record; nothing when that makes no sense."""
+    try:
+        said = unpack(packed) if packed else {}
+    except (RemoteProtocolError, ValueError, TypeError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def placement(node: "Node", function: str) -> list[m.Map]:

@@ -21,7 +21,7 @@ from . import session_verbs as s
 from .host import StartFailed
 from .link import Link
 from .mesh_streams import function_logs, mesh_events
-from .status import nodes, state, status
+from .status import loads, nodes, state, status
 from .verb_params import optional_text
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ async def node_status(node: "Node", link: Link, request: m.Request) -> Answer:
 async def mesh_nodes(node: "Node", link: Link, request: m.Request) -> Answer:
     """This node and its peers."""
     return nodes(node), None
+
+
+async def mesh_load(node: "Node", link: Link, request: m.Request) -> Answer:
+    """How busy each node is, as far as this one has heard."""
+    return loads(node), None
 
 
 async def node_sync(node: "Node", link: Link, request: m.Request) -> Answer:
@@ -90,6 +95,7 @@ VERBS: dict[str, Verb] = {
     "node.drain": node_drain,
     "node.undrain": node_undrain,
     "mesh.nodes": mesh_nodes,
+    "mesh.load": mesh_load,
     "mesh.events": mesh_events,
     "function.list": f.function_list,
     "function.upload": f.function_upload,

@@ -26,6 +26,9 @@ from .link import Link
 
 log = logging.getLogger(__name__)
 
+DEFAULT_MS = 2000
+"""`[calls] deadline`, where the function is not known."""
+
 STEAL_AFTER = 0.005
 """Seconds a call may run before those held behind it are given to other containers."""
 
@@ -169,6 +172,11 @@ class Workers:
         if function is None or self.resting:
             return None
         return function.pool.figures(self._slots - self.used)
+
+    def default_timeout(self, name: str) -> int:
+        """Milliseconds for a call that says none."""
+        function = self.functions.get(name)
+        return DEFAULT_MS if function is None else int(function.spec.manifest.calls.deadline * 1000)
 
     def starts_local(self, name: str) -> bool:
         """Whether sessions of `name` begin local-state."""

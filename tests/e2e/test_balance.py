@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.nodes import Nodes, deploy, served_by, until
+from support.nodes import Nodes, deploy, edgectl, served_by, until
 from support.wire_client import WireClient
 
 from edged_protocol.blocking import connect
@@ -140,3 +140,23 @@ def test_a_cold_function_is_started_for_its_first_call(nodes: Nodes) -> None:
     served_by(nodes.addresses["broker"], "sleeper", 1)
     with closing(WireClient(nodes.addresses["broker"])) as device:
         assert device.call("sleeper", None, "sleep", 0) == "n1"
+
+
+def test_every_node_knows_how_busy_the_others_are(nodes: Nodes) -> None:
+    """`edgectl top` asks one node and shows the queue of another; figures go away with the work."""
+    for name in ("n1", "n2"):
+        nodes.start(name, containers=1)
+    deploy(nodes.addresses["n1"], SLEEPER)
+    served_by(nodes.addresses["n1"], "sleeper", 2)
+
+    def pool(at: str, of: str) -> dict[str, int]:
+        rows = edgectl(nodes.addresses[at], "top")["load"]
+        return next((row["functions"].get("sleeper", {}) for row in rows if row["node"] == of), {})
+
+    with connect([nodes.addresses["n2"]], name="load") as mesh:
+        flying = [mesh.function("sleeper").start("sleep", 0.5, timeout=60) for _ in range(24)]
+        until(lambda: pool("n1", "n2").get("queued", 0) > 0)
+        assert pool("n1", "n2")["room"] == 1
+        assert {pending.result() for pending in flying} == {"n1", "n2"}
+    until(lambda: pool("n1", "n2").get("queued") == 0)
+    assert pool("n1", "n2")["service_us"] > 400_000

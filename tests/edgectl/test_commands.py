@@ -1,6 +1,7 @@
 """edgectl as somebody new meets it: interrupted, mistyped, on a terminal and in a pipe."""
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -40,6 +41,46 @@ def broker() -> Iterator[FakeBroker]:
 
 def run(broker: FakeBroker, *words: str) -> Result:
     return CliRunner().invoke(main, ["--node", broker.address, *words])
+
+
+# The whole mesh at a glance
+
+
+def a_mesh(broker: FakeBroker) -> None:
+    """Two nodes, a pool, a move."""
+    rows = [{"name": "n1", "state": "alive", "containers": {"used": 2, "total": 4}, "sessions": 1}]
+    broker.replies("mesh.nodes", [*rows, {"name": "n2\x1b[2J", "state": "down", "containers": {}, "sessions": 0}])
+    pool = {"room": 4, "busy": 2, "queued": 7, "service_us": 12_500, "rate": 3_200}
+    broker.replies("mesh.load", [{"node": "n1", "functions": {"arm": pool}, "sessions": {"local": 1, "active": 9}}])
+    move = {"at": "12:00", "node": "n1", "event": "session.localized", "session": "arm-7"}
+    broker.script["mesh.events"] = lambda asked: [m.Item(asked.id, move, False), m.Item(asked.id, None, True)]
+
+
+def test_top_shows_nodes_pools_and_moves(broker: FakeBroker) -> None:
+    """One picture in a pipe: slots, queue, service time, calls a second, the last move; no control characters."""
+    a_mesh(broker)
+    shown = run(broker, "top")
+    assert shown.exit_code == 0, shown.output
+    for text in ("n1", "2/4", "down", "arm", "12.50", "3.2", "7", "session.localized", "arm-7"):
+        assert text in shown.output
+    assert "\x1b[2J" not in shown.output
+
+
+def test_top_in_json_is_one_document(broker: FakeBroker) -> None:
+    """For programs: nodes, load and events as they were told."""
+    a_mesh(broker)
+    document = json.loads(run(broker, "-o", "json", "top").output)
+    assert document["load"][0]["functions"]["arm"]["queued"] == 7
+    assert [row["name"] for row in document["nodes"]] == ["n1", "n2\x1b[2J"]
+    assert document["events"][0]["event"] == "session.localized"
+
+
+def test_top_survives_what_makes_no_sense(broker: FakeBroker) -> None:
+    """A node of another version, or a liar, ends nothing."""
+    broker.replies("mesh.nodes", [{"name": 3, "containers": 5}, 7, None])
+    broker.replies("mesh.load", [{"node": None, "functions": [1], "sessions": "x"}])
+    broker.script["mesh.events"] = lambda asked: [m.Item(asked.id, 5, False), m.Item(asked.id, None, True)]
+    assert run(broker, "top", "--once").exit_code == 0
 
 
 # Sessions, page by page

@@ -120,6 +120,27 @@ COMMANDS = (
         "edgectl events --watch",
         (click.Option(["-w", "--watch"], is_flag=True, help="go on until interrupted"),),
     ),
+    Row(
+        "top",
+        commands.top,
+        "The whole mesh at a glance. Nodes, pools, queues, sessions and the last events, renewed until interrupted; "
+        "with -o json once.",
+        "edgectl top --every 0.5",
+        (
+            click.Option(["--every"], metavar="S", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="seconds between two looks"),
+            click.Option(["--once"], is_flag=True, help="one picture"),
+        ),
+    ),
+    Row(
+        "discover",
+        commands.discover,
+        "Nodes announced here by mDNS. Of all meshes, or of MESH; no node is asked.",
+        "edgectl discover plant-7",
+        (
+            _argument("mesh", "[MESH]", required=False),
+            click.Option(["--wait"], metavar="S", type=click.FloatRange(min=0.1, max=60), default=2.0, show_default=True, help="seconds to listen"),
+        ),
+    ),
     Row("functions", commands.functions, "What is deployed, and where.", "edgectl functions"),
     Row(
         "deploy",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,9 @@ from . import arguments, hints
 from .addresses import Target
 from .render import cell, listing, printable, table, to_json
 from .upload import upload
+
+if TYPE_CHECKING:
+    from .top import Picture
 
 CALL_SECONDS = 10.0
 """For a call, unless said otherwise: a person waits longer than a device."""
@@ -234,6 +237,45 @@ def events(desk: Desk, watch: bool) -> None:
 def _event_line(item: Any) -> str:
     about = {key: value for key, value in item.items() if key not in ("at", "node", "event")}
     return f"{item.get('at')}  {item.get('node')}  {item.get('event')}  {cell(about)}"
+
+
+def top(desk: Desk, every: float, once: bool) -> None:
+    """`edgectl top`: renewed until interrupted; in JSON, or with `once`, one picture."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from .top import draw
+
+    with _until_interrupted(not once), desk.connect() as mesh:
+        if desk.json:
+            return click.echo(to_json(_picture(mesh).document()))
+        console = Console()
+        if once or not console.is_terminal:
+            return console.print(draw(_picture(mesh)))
+        with Live(draw(_picture(mesh)), console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                time.sleep(every)
+                live.update(draw(_picture(mesh)), refresh=True)
+
+
+def _picture(mesh: Mesh) -> "Picture":
+    from .top import Picture
+
+    lists = [mesh.request(verb, {})[0] for verb in ("mesh.nodes", "mesh.load")]
+    events = [item for item in mesh.stream("mesh.events", {}) if isinstance(item, dict) and "event" in item]
+    nodes, load = ([row for row in rows if isinstance(row, dict)] for rows in lists if isinstance(rows, list))
+    return Picture(nodes, load, events)
+
+
+def discover(desk: Desk, mesh: str | None, wait: float) -> None:
+    """`edgectl discover [MESH]`: what announces itself on this LAN; asks no node."""
+    from edged_protocol.discovery import discover as search
+
+    try:
+        found = search(mesh, wait)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"cannot look for nodes: {error}") from error
+    desk.show_rows([one._asdict() for one in found], ("mesh", "node", "address"))
 
 
 def logs(desk: Desk, function: str, follow: bool) -> None:

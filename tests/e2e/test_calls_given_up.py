@@ -1,0 +1,170 @@
+"""Calls that nobody waits for, queues that are full, peers that are silent: on real nodes."""
+
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import trio
+from support.nodes import Nodes, deploy, edgectl, served_by, until
+from support.wire_client import WireClient
+
+from edged.daemon.connections import MAX_UNHEARD, PING_SECONDS, Connections
+from edged_protocol import messages as m
+from edged_protocol.codec import encode, pack
+from edged_protocol.connection import Connection
+
+SLEEPER = Path(__file__).parents[1] / "support" / "functions" / "sleeper"
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    running = Nodes(tmp_path)
+    yield running
+    running.close()
+
+
+class Wire:
+    """Frames as they are; answers by id."""
+
+    def __init__(self, address: str) -> None:
+        host, port = address.rsplit(":", 1)
+        self._sock = socket.create_connection((host, int(port)), timeout=60)
+        self._connection = Connection.dialer({"role": "device", "name": "wire"})
+        self._sock.sendall(self._connection.outgoing())
+        self.answers: dict[int, m.Message] = {}
+        self.farewell = ""
+        while not self._connection.established:
+            self.read()
+
+    def send(self, *messages: m.Message) -> None:
+        self._sock.sendall(b"".join(map(encode, messages)))
+
+    def read(self) -> bool:
+        data = self._sock.recv(65536)
+        for message in self._connection.receive(data) if data else ():
+            if isinstance(message, m.Result | m.Error):
+                self.answers[message.id] = message
+            elif isinstance(message, m.GoAway):
+                self.farewell = message.reason
+        return bool(data)
+
+    def answer(self, id_: int) -> m.Message:
+        while id_ not in self.answers:
+            assert self.read(), "closed by the node"
+        return self.answers[id_]
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+def sleep(id_: int, seconds: float, session: str | None = None, timeout_ms: int = 60_000) -> m.Invoke:
+    call_id = id_.to_bytes(16, "big") if session else None
+    return m.Invoke(id_, "sleeper", session, "sleep", call_id, timeout_ms, pack([seconds]))
+
+
+def one_container(nodes: Nodes, root: Path, *names: str) -> None:
+    """Nodes of which the first has one container for the function, and the others none."""
+    for number, name in enumerate(names):
+        nodes.start(name, containers=0 if number else 1)
+    manifest = root / "sleeper" / "function.toml"
+    shutil.copytree(SLEEPER, root / "sleeper")
+    text = manifest.read_text().replace("max = 2", 'max = 1\n[calls]\nqueue = 300\ndeadline = "700ms"')
+    manifest.write_text(text)
+    deploy(nodes.addresses[names[0]], root / "sleeper")
+    for name in names:
+        served_by(nodes.addresses[name], "sleeper", 1)
+
+
+@pytest.mark.parametrize("entrance", ["n1", "broker"])
+def test_a_cancelled_call_that_waits_is_dropped(nodes: Nodes, tmp_path: Path, entrance: str) -> None:
+    """Here and at the node it was passed on to: answered 401, not run, long before its deadline; the one
+    that runs is answered as ever."""
+    one_container(nodes, tmp_path, "n1", "broker")
+    with closing(Wire(nodes.addresses[entrance])) as wire:
+        wire.send(sleep(1, 1.0), sleep(2, 30.0), sleep(3, 0.0))
+        n1 = nodes.addresses["n1"]
+        until(lambda: edgectl(n1, "top")["load"][-1]["functions"].get("sleeper", {}).get("queued") == 2)
+        wire.send(m.Cancel(1), m.Cancel(2))
+        answer = wire.answer(2)
+        assert isinstance(answer, m.Error)
+        assert (answer.code, answer.meta and answer.meta.get("ran")) == (401, False)
+        assert 1 not in wire.answers, "it runs on"
+        assert isinstance(wire.answer(3), m.Result), "it would have waited for half a minute"
+        assert isinstance(wire.answer(1), m.Result)
+
+
+def test_a_storm_of_cancels_ends_its_connection(nodes: Nodes, tmp_path: Path) -> None:
+    """Calls that are begun and cancelled over and over cost the one who does it the connection, nobody else."""
+    one_container(nodes, tmp_path, "n1")
+    with closing(WireClient(nodes.addresses["n1"])) as witness, closing(Wire(nodes.addresses["n1"])) as wire:
+        wire.send(sleep(1, 2.0))
+        until(lambda: edgectl(nodes.addresses["n1"], "top")["load"][0]["functions"]["sleeper"]["busy"] == 1)
+        wire.send(*[m.Cancel(1)] * 300)
+        while wire.read():
+            pass
+        assert wire.farewell == "too_many_cancels"
+        assert witness.call("sleeper", None, "sleep", 0) == "n1"
+
+
+def test_a_full_pool_refuses_a_whole_session_queue(nodes: Nodes, tmp_path: Path) -> None:
+    """Two hundred calls of one session while the pool's queue is full: each is answered 101, none brings the
+    node into depths it does not come back from."""
+    one_container(nodes, tmp_path, "n1")
+    address = nodes.addresses["n1"]
+    with closing(Wire(address)) as first, closing(Wire(address)) as second, closing(Wire(address)) as third:
+        first.send(*[sleep(n, 5.0) for n in range(1, 251)])
+        second.send(*[sleep(n, 5.0) for n in range(1, 101)])
+        until(lambda: edgectl(address, "top")["load"][0]["functions"].get("sleeper", {}).get("queued", 0) >= 299)
+        third.send(sleep(300, 5.0), sleep(301, 5.0), *[sleep(n, 0.0, "s") for n in range(1, 201)])
+        for n in range(1, 201):
+            answer = third.answer(n)
+            assert isinstance(answer, m.Error)
+            assert answer.code == 101
+        assert "RecursionError" not in nodes.said("n1")
+
+
+def test_without_a_timeout_the_functions_deadline_counts(nodes: Nodes, tmp_path: Path) -> None:
+    """timeout_ms 0 is no deadline that has passed: a short call is answered, a long one 401."""
+    one_container(nodes, tmp_path, "n1")
+    with closing(Wire(nodes.addresses["n1"])) as wire:
+        wire.send(sleep(1, 0.0, timeout_ms=0))
+        assert isinstance(wire.answer(1), m.Result)
+        wire.send(sleep(2, 3.0, timeout_ms=0))
+        late = wire.answer(2)
+        assert isinstance(late, m.Error)
+        assert late.code == 401
+
+
+class SilentLink:
+    """As `Connections.keep_alive` sees a connection."""
+
+    def __init__(self, answers: bool) -> None:
+        self.heard, self.unheard, self.answers = True, 0, answers
+        self.sent: list[bytes] = []
+        self.farewell = ""
+
+    def send(self, data: bytes) -> None:
+        self.sent.append(data)
+        self.heard = self.answers
+
+    def flush(self) -> None:
+        pass
+
+    def goaway(self, reason: str) -> None:
+        self.farewell = reason
+
+
+async def test_who_is_silent_is_asked_and_then_cut(autojump_clock: trio.testing.MockClock) -> None:
+    """A PING after half a minute, a second one, then GOAWAY; one that answers stays for ever."""
+    connections = Connections.__new__(Connections)
+    dead, alive = SilentLink(answers=False), SilentLink(answers=True)
+    connections.links = {dead, alive}  # type: ignore[arg-type]
+    with trio.move_on_after(PING_SECONDS * (MAX_UNHEARD + 2.5)):
+        await connections.keep_alive()
+    assert len(dead.sent) == MAX_UNHEARD
+    assert dead.farewell == "idle"
+    assert alive.sent
+    assert alive.farewell == ""
