@@ -332,6 +332,8 @@ class Membership:
         if item[:1] == m.RUMOUR:
             said = m.rumour(item)
             return self._heard(said, now) if said is not None else []
+        if self._members.knows(item):
+            return []
         record = parsed(item)
         return self._learn(record, item, now) if record is not None else []
 

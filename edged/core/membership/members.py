@@ -69,6 +69,8 @@ class Members:
         self._next = 0
         self._present: list[str] = []
         self._digest = 0
+        self._down: dict[str, Member] = {}
+        self._data: set[bytes] = set()
         self.suspects: dict[str, Suspicion] = {}
 
     def __iter__(self) -> Iterator[Member]:
@@ -77,6 +79,10 @@ class Members:
     def get(self, node: str) -> Member | None:
         """What is known of it."""
         return self._all.get(node)
+
+    def knows(self, data: bytes) -> bool:
+        """Whether this very record is the last one known: most of what an exchange brings."""
+        return data in self._data
 
     @property
     def present(self) -> list[str]:
@@ -93,6 +99,7 @@ class Members:
         if len(self._all) >= self._most and not self._forget_one():
             return None
         member = self._all[record.node] = Member(record, data, now)
+        self._data.add(data)
         self._count(member)
         if member.here:
             self._appear(record.node)
@@ -106,6 +113,8 @@ class Members:
     def update(self, member: Member, record: NodeRecord, data: bytes) -> None:
         """A newer word of it."""
         self._count(member)
+        self._data.discard(member.data)
+        self._data.add(data)
         member.record, member.data = record, data
         self._count(member)
 
@@ -122,6 +131,10 @@ class Members:
         else:
             member.suspicion = None
             self.suspects.pop(node, None)
+        if status is Status.DOWN:
+            self._down[node] = member
+        else:
+            self._down.pop(node, None)
         if was and not member.here:
             self._present.remove(node)
         elif member.here and not was:
@@ -151,7 +164,7 @@ class Members:
 
     def gone(self, now: float, within: float) -> list[Member]:
         """Those that went down not longer ago than that."""
-        return [m for m in self._all.values() if m.status is Status.DOWN and now - m.since < within]
+        return [member for member in self._down.values() if now - member.since < within]
 
     def forget_old(self, now: float) -> None:
         """Tombstones past their time."""
@@ -167,4 +180,6 @@ class Members:
 
     def _forget(self, member: Member) -> None:
         self._count(member)
+        self._data.discard(member.data)
+        self._down.pop(member.record.node, None)
         del self._all[member.record.node]
