@@ -96,6 +96,10 @@ class Router:
             if len(self._locations) > MAX_LOCATIONS:
                 self._locations.popitem(last=False)
 
+    def at(self, node: str) -> list[tuple[SessionKey, int]]:
+        """The sessions that are thought to be on `node`, with their epochs."""
+        return [(key, epoch) for key, (where, epoch) in self._locations.items() if where == node]
+
     def forget(self, key: SessionKey) -> None:
         """The hint for `key` proved wrong."""
         self._locations.pop(key, None)

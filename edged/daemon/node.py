@@ -30,10 +30,12 @@ from .hub import Hub
 from .kept_logs import KeptLogs
 from .link import Link
 from .listeners import Listeners
+from .locations import Locations
 from .mesh_streams import Followed
 from .moves import Moves
 from .peers import Peers
 from .relay import Relay
+from .renewal import Renewal
 from .spread import Spread
 from .stopping import Stopping
 from .stores import open_store
@@ -150,6 +152,8 @@ class Node:
         nursery.start_soon(self.deadlines.run)
         nursery.start_soon(self.connections.keep_alive)
         nursery.start_soon(self._housekeeping)
+        nursery.start_soon(Renewal(self.relay, self.workers, self.moves).run)
+        nursery.start_soon(Locations(self.relay, self.router, self.peers).run)
         nursery.start_soon(self.listeners.accept, self.connections.take)
         nursery.start_soon(self.peers.run)
         if "mdns" in self.config.mesh.discovery:

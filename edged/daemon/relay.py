@@ -7,7 +7,6 @@ goes back to `call.origin`. No task, channel or timer per call; one sweep looks 
 
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -67,7 +66,6 @@ class Relay:
         self._serials = serials
         self.calls: dict[int, Call] = {}
         self._touched: set[Link] = set()
-        self._steps: deque[tuple[Seat, Callable[[Seat], list[fx.Effect]]]] = deque()
         self.seats: dict[SessionKey, Seat] = {}
         self.peers: dict[str, Link] = {}
         self.workers: Workers
@@ -353,18 +351,7 @@ class Relay:
     # Sessions
 
     def perform(self, seat: Seat, step: Callable[[Seat], list[fx.Effect]]) -> None:
-        """One step of a session, and everything it leads to; a step that is led to by another follows it."""
-        self._steps.append((seat, step))
-        if len(self._steps) > 1:
-            return  # in a loop and not in each other: a queue of refused calls is longer than the stack is deep
-        try:
-            while self._steps:
-                self._perform_step(*self._steps[0])
-                self._steps.popleft()
-        finally:
-            self._steps.clear()
-
-    def _perform_step(self, seat: Seat, step: Callable[[Seat], list[fx.Effect]]) -> None:
+        """One step of a session, and everything it leads to."""
         for effect in step(seat):
             self._perform_one(seat, effect)
         if seat.quiet and self.seats.get(seat.key) is seat:

@@ -20,6 +20,7 @@ from . import function_verbs as f
 from . import session_verbs as s
 from .host import StartFailed
 from .link import Link
+from .locations import told
 from .mesh_streams import function_logs, mesh_events
 from .status import loads, nodes, state, status
 from .verb_params import optional_text
@@ -90,6 +91,11 @@ async def node_exchange(node: "Node", link: Link, request: m.Request) -> Answer:
     return {}, node.gossip.exchanged(request.blob or b"")
 
 
+async def node_sessions(node: "Node", link: Link, request: m.Request) -> Answer:
+    """The sessions that are local here, as far as the asker does not know them."""
+    return {}, told(node.relay, request.params.get("known"))
+
+
 VERBS: dict[str, Verb] = {
     "node.status": node_status,
     "node.drain": node_drain,
@@ -114,6 +120,7 @@ NODE_VERBS: dict[str, Verb] = {
     **VERBS,
     "node.sync": node_sync,
     "node.exchange": node_exchange,
+    "node.sessions": node_sessions,
     "function.fetch": f.function_fetch,
     "session.invite": s.session_invite,
     "session.offer": s.session_offer,

@@ -81,7 +81,6 @@ class Deployed:
         limits = spec.manifest.pool
         self.pool = Pool(limits.min, limits.max, spec.manifest.calls.queue)
         self.workers: set[Worker] = set()
-        self.retired = False
         self.broken = ""
 
 

@@ -109,3 +109,33 @@ def test_a_node_that_was_away_catches_up(nodes: Nodes, tmp_path: Path) -> None:
     served_by(first, "tell", 2)
     assert [row["name"] for row in edgectl(first, "functions")] == ["tell"]
     assert edgectl(second, "call", "tell/fresh", "count")["result"] == ["2", 1]
+
+
+def test_an_idle_local_session_moves_to_the_new_version(nodes: Nodes, tmp_path: Path) -> None:
+    """Deployed while it is local-state: its calls go on, and soon the new code answers, with the same state, still
+    local-state."""
+    address = nodes.start("n1")
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory, step in ((first, 1), (second, 100)):
+        directory.mkdir()
+        (directory / "function.toml").write_text(f'[function]\nname = "step"\nentry = "step:fn"\nversion = "{step}.0.0"\n')
+        (directory / "step.py").write_text(
+            'from edged.sdk import Function\nfn = Function("step", state=dict)\n'
+            f'@fn.handler\ndef go(s):\n    s.state["n"] = s.state.get("n", 0) + {step}\n    return [s.state["n"], s.mode]\n'
+            f'@fn.shared\ndef code(s):\n    return {step}\n'
+        )
+    deploy(address, first)
+    with closing(WireClient(address, "operator")) as operator:
+        assert operator.call("step", "a", "go") == [1, "remote"]
+        operator.request("session.localize", {"function": "step", "session": "a"})
+        assert operator.call("step", "a", "go") == [2, "local"]
+        deploy(address, second)
+        assert operator.call("step", "a", "go") == [3, "local"], "it finishes on its version"
+        epoch = operator.request("session.get", {"function": "step", "session": "a"})["epoch"]
+
+        def now() -> dict[str, object]:
+            row: dict[str, object] = operator.request("session.get", {"function": "step", "session": "a"})
+            return row
+
+        until(lambda: now()["epoch"] == epoch + 2 and now()["mode"] == "local")
+        assert operator.call("step", "a", "go") == [103, "local"]
