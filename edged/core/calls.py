@@ -14,12 +14,14 @@ class Call:
         "arrived",
         "attempt",
         "attached",
+        "away",
         "body",
         "call_id",
         "container",
         "deadline",
         "entry",
         "function",
+        "holds",
         "hops",
         "method",
         "mode",
@@ -67,6 +69,8 @@ class Call:
         self.attached: list[Call] = []
         self.tries = 0
         self.reroutes = 0
+        self.holds = False
+        self.away = False
         self.sent_to: str | None = None
         self.sent_at = 0.0
         self.prefer: str | None = None

@@ -68,10 +68,16 @@ class Pool:
     def submit(self, call: Call) -> bool:
         """Queue `call`; False when the queue is full."""
         if len(self._queue) >= self._limit:
-            return False
+            self._let_go()
+            if len(self._queue) >= self._limit:
+                return False
         self._queue.append(call)
         self._arrived += 1
         return True
+
+    def _let_go(self) -> None:
+        """Calls that nobody waits for any more take no room."""
+        self._queue = deque(call for call in self._queue if not call.answered)
 
     def at_once(self, spare: int) -> bool:
         """Whether one more call would not have to wait; `spare`: slots in which containers could start."""

@@ -51,13 +51,13 @@ class Deadlines:
             limits = call.container.function.spec.manifest.calls
             if now - call.started > limits.hard_limit:
                 self._workers.overran(call)
-                self._relay.calls.pop(call.serial, None)
+                self._relay.done_with(call)
 
     def _over(self, call: Call, why: str) -> None:
         ran = {"ran": False} if call.container is None and call.started == 0.0 else None
         self._relay.send_answer(fx.Answer(call, 401, b"", why, ran))
-        if call.container is None:
-            self._relay.calls.pop(call.serial, None)
+        if call.container is None and not call.away:
+            self._relay.done_with(call)
 
     def cancel(self, link: Link, id_: int, now: float) -> None:
         """Nobody waits for a call of `link`: drop it if it has not begun, tell the node that has it, else let

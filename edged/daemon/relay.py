@@ -124,6 +124,7 @@ class Relay:
             self._say(call, 201, "not a session key")
             return
         link.inflight += 1
+        call.holds = True
         self.calls[call.serial] = call
         self.route(call, now)
 
@@ -190,6 +191,7 @@ class Relay:
             self.answer(fx.Answer(call, 401, b"", "no time left to forward it", {"ran": False}))
         else:
             call.started = call.started or now
+            call.away = True
             link.waiting[call.serial] = call
             link.send(
                 encode_invoke(
@@ -241,6 +243,7 @@ class Relay:
         call = link.waiting.pop(message.id, None)
         if call is None:
             return
+        call.away = False
         meta = message.meta or {}
         self.spread.reported(link.name, call.function, meta.pop("load", None), now)
         self.spread.ended(call, now, meta if isinstance(message, m.Result) else None)
@@ -309,13 +312,20 @@ class Relay:
     def answer(self, answer: fx.Answer) -> None:
         """Tell the caller, and whoever is attached to the call."""
         call = answer.call
-        self.calls.pop(call.serial, None)
+        self.done_with(call)
         if not call.answered:
             self.send_answer(answer)
         for attached in call.attached:
-            self.calls.pop(attached.serial, None)
+            self.done_with(attached)
             if not attached.answered:
                 self.send_answer(answer._replace(call=attached))
+
+    def done_with(self, call: Call) -> None:
+        """Nothing works for it any more: its place on the caller's connection is free."""
+        self.calls.pop(call.serial, None)
+        if call.holds:
+            call.holds = False
+            call.origin[0].inflight -= 1
 
     def send_answer(self, answer: fx.Answer) -> None:
         """To one caller; what comes later is for nobody."""
@@ -323,7 +333,6 @@ class Relay:
         call.answered = True
         self.served += 1
         link, id_ = call.origin
-        link.inflight -= 1
         meta = answer.meta
         if call.sent_to is not None:
             self.spread.ended(call, trio.current_time(), meta if answer.code == 0 else None)
@@ -424,7 +433,7 @@ class Relay:
     def _send_on(self, effect: fx.Forward, now: float) -> None:
         call = effect.call
         if call.answered:
-            self.calls.pop(call.serial, None)
+            self.done_with(call)
         elif call.hops >= 2:
             meta = {"retry_after_ms": 20, "home": effect.node}
             self.answer(fx.Answer(call, 103, b"", "forwarded twice already", meta))
@@ -469,6 +478,7 @@ class Relay:
         waiting, link.waiting = link.waiting, {}
         for call in waiting.values():
             if isinstance(call, Call):
+                call.away = False
                 self.spread.ended(call, trio.current_time(), None)
                 message = f"node {link.name} was lost while it had the call"
                 self.answer(fx.Answer(call, 403, b"", message, None))

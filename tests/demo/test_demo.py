@@ -208,11 +208,12 @@ def until(process: subprocess.Popen[str], text: str) -> list[str]:
 
 
 def family(pid: int) -> list[int]:
-    """A process's descendants."""
+    """A process's descendants, whichever of its threads started them."""
     found = []
     with contextlib.suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            found += [int(child), *family(int(child))]
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in children.read_text().split():
+                found += [int(child), *family(int(child))]
     return found
 
 

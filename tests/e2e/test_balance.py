@@ -3,7 +3,6 @@
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,13 +14,6 @@ from edged_protocol.blocking import connect
 from edged_protocol.errors import CallError
 
 SLEEPER = Path(__file__).parents[1] / "support" / "functions" / "sleeper"
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    running = Nodes(tmp_path)
-    yield running
-    running.close()
 
 
 def variant(root: Path, more: str, version: str = "2.0.0") -> Path:

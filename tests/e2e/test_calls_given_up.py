@@ -2,7 +2,6 @@
 
 import shutil
 import socket
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,15 +14,9 @@ from edged.daemon.connections import MAX_UNHEARD, PING_SECONDS, Connections
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, pack
 from edged_protocol.connection import Connection
+from edged_protocol.limits import MAX_INFLIGHT
 
 SLEEPER = Path(__file__).parents[1] / "support" / "functions" / "sleeper"
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    running = Nodes(tmp_path)
-    yield running
-    running.close()
 
 
 class Wire:
@@ -166,3 +159,26 @@ async def test_who_is_silent_is_asked_and_then_cut(autojump_clock: trio.testing.
     assert dead.farewell == "idle"
     assert alive.sent
     assert alive.farewell == ""
+
+
+def test_a_call_counts_as_in_flight_until_its_work_ends(nodes: Nodes, tmp_path: Path) -> None:
+    """256 calls that are answered 401 and run on leave no place on their connection; when the work has ended there
+    is place again. Those that had not begun are out of the way at once."""
+    manifest = tmp_path / "sleeper" / "function.toml"
+    shutil.copytree(SLEEPER, tmp_path / "sleeper")
+    manifest.write_text(manifest.read_text().replace("max = 2", "max = 8"))
+    address = nodes.start("n1", containers=8)
+    deploy(address, tmp_path / "sleeper")
+    with closing(Wire(address)) as wire:
+        # Eight of them run for two seconds; the others are dropped at their deadline.
+        wire.send(*[sleep(n, 2.0, timeout_ms=1000) for n in range(1, MAX_INFLIGHT + 1)])
+        for n in range(1, MAX_INFLIGHT + 1):
+            late = wire.answer(n)
+            assert isinstance(late, m.Error)
+            assert late.code == 401
+        wire.send(*[sleep(1000 + n, 0.0) for n in range(MAX_INFLIGHT)])
+        answers = [wire.answer(1000 + n) for n in range(MAX_INFLIGHT)]
+        refused = [answer for answer in answers if isinstance(answer, m.Error)]
+        assert [answer.code for answer in refused] == [101] * 8
+        wire.send(*[sleep(2000 + n, 0.0) for n in range(MAX_INFLIGHT)])
+        assert all(isinstance(wire.answer(2000 + n), m.Result) for n in range(MAX_INFLIGHT))

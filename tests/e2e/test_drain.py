@@ -6,24 +6,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import pytest
 from support.nodes import COUNTER, Nodes, deploy, edgectl, served_by, until
 from support.wire_client import WireClient
 
 from edged_protocol.blocking import connect
 
 SESSIONS = [f"s{n}" for n in range(16)]
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    running = Nodes(tmp_path)
-    yield running
-    running.close()
 
 
 def test_a_drained_node_has_nothing_and_no_call_suffers(nodes: Nodes) -> None:

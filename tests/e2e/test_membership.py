@@ -3,21 +3,12 @@
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 
 import pytest
 from support.nodes import Nodes, edgectl, events, until
 
 FIVE = [f"n{i}" for i in range(1, 6)]
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    running = Nodes(tmp_path)
-    yield running
-    running.close()
 
 
 def states(address: str) -> dict[str, str]:

@@ -4,12 +4,10 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pytest
 from support.nodes import Nodes, deploy, served_by, until
 from support.wire_client import WireClient
 
@@ -38,13 +36,6 @@ def version(root: Path, name: str) -> Path:
         f'[function]\nname = "tell"\nentry = "tell:fn"\nversion = "{name}"\n'
     )
     return directory
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    running = Nodes(tmp_path)
-    yield running
-    running.close()
 
 
 def edgectl(address: str, *words: str) -> Any:

@@ -3,7 +3,6 @@
 import signal
 import socket
 from collections import deque
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -32,13 +31,6 @@ def hold(s: Session, path: str) -> str:
         time.sleep(0.005)
     return "held"
 """
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    running = Nodes(tmp_path)
-    yield running
-    running.close()
 
 
 @pytest.mark.parametrize("allow", [["remote", "local"], ["local"]])
