@@ -41,7 +41,8 @@ class Session:
 @dataclass(frozen=True, slots=True)
 class Function:
     """One function on this node. `containers`, `busy` and `queued` are the pool's; the times are measured means in
-    seconds, 0 when none is known: a call in a session's own container, one in the pool, a whole move."""
+    seconds, 0 when none is known: a call in a session's own container, one in the pool, what a remote-state call takes
+    besides to read and commit its state while it holds no container (`store`), a whole move."""
 
     name: str
     sessions: tuple[Session, ...]
@@ -53,6 +54,7 @@ class Function:
     queued: int = 0
     service_local: float = 0.0
     service_remote: float = 0.0
+    store: float = 0.0
     transition: float = 0.0
     memory: int = 0
 
