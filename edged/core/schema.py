@@ -37,6 +37,9 @@ class Field(NamedTuple):
 
 REQUIRED = object()
 Schema = Mapping[str, Mapping[str, Field]]
+"""Settings by section. Of a section named `clients.*` there are as many as the file has: [clients.cars], [clients.arms]."""
+
+FAMILY = ".*"
 
 
 def size(value: Any) -> int:
@@ -134,6 +137,7 @@ def read(source: str, schema: Schema, name: str = "") -> dict[str, dict[str, Any
         line = int(at[1]) if at else source.count("\n") + 1
         raise Mistakes([(line, f"not TOML: {error}")], name) from None
     where = _locate(source)
+    data, schema = _families(data, schema)
     wrong: list[tuple[int, str]] = []
     result: dict[str, dict[str, Any]] = {}
     for section in data:
@@ -149,6 +153,19 @@ def read(source: str, schema: Schema, name: str = "") -> dict[str, dict[str, Any
     if wrong:
         raise Mistakes(wrong, name)
     return result
+
+
+def _families(data: dict[str, Any], schema: Schema) -> tuple[dict[str, Any], Schema]:
+    """Both with each member of a family as a section of its own."""
+    flat, sections = dict(data), {name: fields for name, fields in schema.items() if not name.endswith(FAMILY)}
+    for name in schema.keys() - sections.keys():
+        head = name.removesuffix(FAMILY)
+        members = flat.pop(head, {})
+        if type(members) is not dict or any(type(member) is not dict for member in members.values()):
+            members = {"": members}
+        for member, given in members.items():
+            flat[f"{head}.{member}"], sections[f"{head}.{member}"] = given, schema[name]
+    return flat, sections
 
 
 def _section(

@@ -29,9 +29,9 @@ from edged.core.records import (
     Write,
     Written,
 )
+from edged.core.row import expected, repeated
 from edged.daemon.stores import database
 from edged.daemon.stores.database import Database
-from edged.daemon.stores.row import expected, repeated
 
 
 @dataclass

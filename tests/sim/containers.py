@@ -6,10 +6,11 @@ from random import Random
 from typing import Any, NamedTuple
 
 from edged.core.calls import Call
+from edged.lab.clock import Clock
 
-from .clock import Clock, Lane
 from .faults import Faults
 from .history import TOKEN, tokens
+from .lanes import Lane
 
 HARD_LIMIT = 4.0
 BIG = 5000

@@ -9,8 +9,7 @@ from itertools import count
 from random import Random
 
 from edged.core.membership import Changed, Effect, Membership, Send, Status, Sync
-
-from .clock import Clock
+from edged.lab.clock import Clock
 
 Watcher = Callable[["Host", Changed], None]
 

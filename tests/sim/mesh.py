@@ -13,10 +13,10 @@ from typing import Any
 from edged.core.records import SessionKey
 from edged.core.sessions import Rules, Seat
 from edged.core.transition import OWNING, S
+from edged.lab.clock import Clock
 
 from .between import link_lost
 from .clients import Request, Try
-from .clock import Clock
 from .faults import Faults
 from .history import History
 from .node import Node

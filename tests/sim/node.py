@@ -13,8 +13,8 @@ from edged.core.transition import OWNING
 
 from . import between
 from .clients import Try
-from .clock import Lane
 from .containers import HARD_LIMIT, Container, Ran, run_handler
+from .lanes import Lane
 
 if TYPE_CHECKING:
     from .mesh import Mesh

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from random import Random
 
 from edged.core.records import Load, Op, Outcome, Record, SessionKey, StoreFailed, Write
-from edged.daemon.stores.row import Row
+from edged.core.row import Row
+from edged.lab.clock import Clock
 
-from .clock import Clock
 from .faults import Faults
 from .history import History
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from edged.core import row
 from edged.core.effects import Effect
 from edged.core.records import Record, StoreFailed, Write, Written
 from edged.core.sessions import checkpoints, endings, leaving, local_calls, localize, seat, target
@@ -12,7 +13,6 @@ from edged.core.sessions.actor import Actor
 from edged.core.sessions.unsaved import Unsaved
 from edged.core.transition import S
 from edged.core.window import Window
-from edged.daemon.stores import row
 
 from .mesh import failure
 

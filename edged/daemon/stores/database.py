@@ -37,8 +37,8 @@ from edged.core.records import (
     StoreFailed,
     Write,
 )
+from edged.core.row import Row, Slot
 
-from .row import Row, Slot
 from .schema import lock, open_file
 
 CACHE_BYTES = 16 * 1024 * 1024

@@ -8,7 +8,7 @@ the alternative; it costs five statements a write instead of an eighth of one.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edged.core.records import Entry, Forget, Load, Loaded, Record, SessionKey, Write, Written
+from .records import Entry, Forget, Load, Loaded, Record, SessionKey, Write, Written
 
 OVERHEAD = 1024
 """Bytes a row is counted with beside its state and bodies: about what Python needs for it."""
