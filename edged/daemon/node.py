@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 
 from edged.config import Config
+from edged.core.regression import Guard, Regression
 from edged.core.routing import Router
 from edged_protocol import messages as m
 
@@ -25,6 +26,7 @@ from .drain import Drain
 from .emptying import Emptying
 from .events import Events
 from .gossip import Gossip
+from .guarded_store import GuardedStore
 from .host import Host
 from .hub import Hub
 from .kept_logs import KeptLogs
@@ -67,6 +69,7 @@ class Node:
         self.serials = itertools.count(1)
         self.timers = Timers()
         self.router = Router(self.name)
+        self.guard = Guard()
         self.logs = KeptLogs(self.name)
         self.events = Events(self.name)
         self.followed: Followed = set()
@@ -104,8 +107,9 @@ class Node:
         """Make what needs the boot; nothing runs yet."""
         sender, url = self.peers.store_sender, self.config.store.url
         store = open_store(url, self.data_dir, reach=sender, timers=self.timers)
-        self.store = WatchedStore(store)
+        self.store = WatchedStore(GuardedStore(store, self.guard, self._frozen))
         self.relay = Relay(self.name, self.boot, self.router, self.store, self.timers, self.serials)
+        self.relay.frozen = self.guard.frozen
         self.hub = Hub(self.relay.settle)
         self.workers = self.relay.workers = self._workers()
         self.spread = self.relay.spread = Spread(self.name, self.router, self.workers, self.relay.seats)
@@ -165,6 +169,10 @@ class Node:
             await trio.sleep(1)
             self.workers.look_after(trio.current_time())
             self.gossip.tell(status.body(self))
+
+    def _frozen(self, found: Regression) -> None:
+        """Calls are told at `Relay`; who looks after the mesh, here."""
+        self.events.note("session.frozen", **found.key._asdict(), seen=list(found.seen), found=list(found.found))
 
     def introduction(self) -> m.Map:
         """What peers hear of this node."""

@@ -7,7 +7,7 @@ goes back to `call.origin`. No task, channel or timer per call; one sweep looks 
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import trio
@@ -15,6 +15,7 @@ import trio
 from edged.core import effects as fx
 from edged.core.calls import Call
 from edged.core.records import SessionKey
+from edged.core.regression import Regression
 from edged.core.routing import HERE, Anywhere, Here, Route, Router, There
 from edged.core.sessions import Rules, Seat
 from edged_protocol import messages as m
@@ -67,6 +68,7 @@ class Relay:
         self.calls: dict[int, Call] = {}
         self._touched: set[Link] = set()
         self.seats: dict[SessionKey, Seat] = {}
+        self.frozen: Mapping[SessionKey, Regression] = {}
         self.peers: dict[str, Link] = {}
         self.workers: Workers
         self.spread: Spread
@@ -176,6 +178,9 @@ class Relay:
                 self.answer(fx.Answer(call, 101, b"", reason, {"retry_after_ms": 20}))
             return
         key = SessionKey(call.function, call.session)
+        if self.frozen and key in self.frozen:
+            self.answer(fx.Answer(call, 106, b"", f"state store: {self.frozen[key].reason}", None))
+            return
         self.perform(self.seat(key), lambda seat: seat.arrived(call, now))
 
     def forward(self, call: Call, node: str, now: float) -> None:

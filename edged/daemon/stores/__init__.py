@@ -5,12 +5,12 @@ from pathlib import Path
 
 from edged_protocol.ids import valid_name
 
-from .interface import Store, StoreStatistics, ask
+from .interface import Store, StoreStatistics, answer_soon, ask
 from .mesh import MeshStore, Send, Timers
 from .schema import StoreUnusable
 from .sqlite import SqliteStore
 
-__all__ = ["Store", "StoreStatistics", "StoreUnusable", "ask", "open_store"]
+__all__ = ["Store", "StoreStatistics", "StoreUnusable", "answer_soon", "ask", "open_store"]
 
 
 def open_store(

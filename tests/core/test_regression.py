@@ -1,0 +1,89 @@
+"""A store that goes back: what is frozen, and what is not."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edged.core.records import (
+    Forget,
+    Load,
+    Loaded,
+    ReadLeases,
+    Record,
+    SessionKey,
+    StoreFailed,
+    Written,
+)
+from edged.core.regression import Guard, Point, Regression
+
+KEY = SessionKey("counter", "one")
+POINTS = st.tuples(st.integers(0, 3), st.integers(0, 3))
+
+
+def record(point: Point) -> Record | None:
+    """A session at that epoch and version; none at (0, 0)."""
+    epoch, version = point
+    return Record(epoch, "remote", None, None, version, None, b"", False, 1, 0.0, None) if any(point) else None
+
+
+def read(guard: Guard, point: Point, key: SessionKey = KEY) -> Regression | None:
+    """This node reads `point`."""
+    return guard.look(Load(key), Loaded(record(point)))
+
+
+@given(st.lists(POINTS))
+def test_lower_than_ever_seen_is_a_regression(points: list[Point]) -> None:
+    """Epochs first, versions within one; the first that is lower freezes the session, and nothing before does."""
+    guard = Guard()
+    for number, point in enumerate(points):
+        highest = max(points[:number], default=(0, 0))
+        found = read(guard, point)
+        assert found == (Regression(KEY, highest, point) if point < highest else None)
+        assert guard.frozen == ({KEY: found} if found else {})
+        if found:
+            break
+
+
+def test_every_answer_that_tells_of_the_record_counts() -> None:
+    """Won, lost and forgotten alike; a failed operation and one about no session say nothing."""
+    guard = Guard()
+    forget = Forget(KEY, 2, 5)
+    assert guard.look(forget, Written(False, record((2, 5)))) is None
+    assert guard.look(forget, StoreFailed(None, "?")) is None
+    assert guard.look(ReadLeases(), Loaded(None)) is None
+    assert guard.look(forget, Written(False, record((2, 4)))) == Regression(KEY, (2, 5), (2, 4))
+
+
+def test_a_session_that_was_ended_may_begin_anew() -> None:
+    """What this node forgot itself is no regression."""
+    guard = Guard()
+    read(guard, (2, 5))
+    assert guard.look(Forget(KEY, 2, 5), Written(True)) is None
+    assert read(guard, (0, 0)) is None
+    assert read(guard, (1, 1)) is None
+
+
+def test_what_an_operator_accepts_goes_on_from_there() -> None:
+    """Accepted, the session's record is the one to be seen from now on."""
+    guard = Guard()
+    read(guard, (2, 5))
+    found = read(guard, (2, 3))
+    assert guard.accept(KEY) == found
+    assert guard.accept(KEY) is None
+    assert read(guard, (2, 3)) is None
+    assert read(guard, (2, 2)) == Regression(KEY, (2, 3), (2, 2))
+
+
+def test_memory_is_bounded_and_the_refusal_is_not() -> None:
+    """The sessions used last are remembered; with no room on the list each read of one that went back is refused."""
+    guard = Guard(2)
+    keys = [SessionKey("f", str(n)) for n in range(4)]
+    for key in keys[:3]:
+        read(guard, (1, 2), key)
+    assert read(guard, (1, 1), keys[0]) is None
+    read(guard, (1, 2), keys[1])
+    for key in (keys[0], keys[1]):
+        assert read(guard, (1, 0), key) is not None
+    read(guard, (1, 2), keys[3])
+    for _ in range(2):
+        assert read(guard, (1, 1), keys[3]) is not None
+    assert list(guard.frozen) == keys[:2]
