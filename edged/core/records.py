@@ -15,6 +15,9 @@ MAX_PAGE = 500
 MAX_ASK = 1024
 """Call ids one Load may ask for; a window is rarely longer than 128."""
 
+MAX_DELTAS = 64
+"""Deltas behind one state: a new owner takes them one after another, and a row of them is one read."""
+
 MAX_INTEGER = 2**63 - 1
 """The largest number every store can keep."""
 
@@ -40,7 +43,10 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A session as the store has it. `updated` is wall clock and only informs people."""
+    """A session as the store has it. `updated` is wall clock and only informs people.
+
+    The state is `state` with `deltas` on top, in order; what they mean only containers know.
+    """
 
     epoch: int
     mode: Mode
@@ -53,6 +59,7 @@ class Record:
     schema: int
     updated: float
     alarms: bytes | None
+    deltas: tuple[bytes, ...] = ()
 
 
 class Lease(NamedTuple):
@@ -78,8 +85,10 @@ class Write(NamedTuple):
     """One compare-and-set: applies iff the record has (expect_epoch, expect_version).
 
     An absent record has (0, 0). With `lease` = (node, seq) that node's lease must also still have
-    that seq. `state` None keeps the state that is there, `move` None the move. Results are appended
-    and the oldest dropped beyond `keep` entries or `keep_bytes` of bodies, which sets `floor`.
+    that seq. `state` None keeps the state that is there, `move` None the move. A `state` replaces the
+    deltas too; a `delta` is put on top of what is there, and beyond MAX_DELTAS refused as StoreFailed.
+    Results are appended and the oldest dropped beyond `keep` entries or `keep_bytes` of bodies, which
+    sets `floor`.
     A result already remembered: nothing applies, `duplicate` says which.
     A move that the record already has at `epoch`: won again, nothing applies.
     """
@@ -100,6 +109,7 @@ class Write(NamedTuple):
     durable: bool
     schema: int = 1
     lease: tuple[str, int] | None = None
+    delta: bytes | None = None
 
 
 class Forget(NamedTuple):
@@ -152,7 +162,7 @@ class Loaded(NamedTuple):
 
 
 class Written(NamedTuple):
-    """Answer of Write and Forget: `current` is the record as it is now, without its state."""
+    """Answer of Write and Forget: `current` is the record as it is now, without its state and deltas."""
 
     won: bool
     current: Record | None = None

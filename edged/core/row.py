@@ -8,7 +8,17 @@ the alternative; it costs five statements a write instead of an eighth of one.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .records import Entry, Forget, Load, Loaded, Record, SessionKey, Write, Written
+from .records import (
+    MAX_DELTAS,
+    Entry,
+    Forget,
+    Load,
+    Loaded,
+    Record,
+    SessionKey,
+    Write,
+    Written,
+)
 
 OVERHEAD = 1024
 """Bytes a row is counted with beside its state and bodies: about what Python needs for it."""
@@ -46,12 +56,16 @@ class Row:
         "_free",
         "_seq",
         "_slots",
+        "apart",
         "changed",
+        "deltas",
         "dirty",
         "id",
         "key",
         "record",
         "state",
+        "whole",
+        "written",
     )
 
     def __init__(
@@ -61,11 +75,16 @@ class Row:
         record: Record | None = None,
         state: bytes | None = None,
         slots: Sequence[Slot] = (),
+        deltas: Sequence[bytes] = (),
+        apart: bool = False,
     ) -> None:
         self.key = key
         self.id = id_
         self.record = record
         self.state = state
+        self.deltas = list(deltas)
+        # What the file has: parts of this session, the state as it is here, and so many of its deltas.
+        self.apart, self.whole, self.written = apart, True, len(self.deltas)
         self.dirty = False
         self.changed: dict[int, Slot | None] = {}
         self._slots = {slot.entry.call_id: slot for slot in slots}
@@ -77,7 +96,8 @@ class Row:
     @property
     def size(self) -> int:
         """Bytes this row holds in memory, about."""
-        return OVERHEAD + len(self.state or b"") + self._bodies + 256 * len(self._slots)
+        states = len(self.state or b"") + sum(map(len, self.deltas))
+        return OVERHEAD + states + self._bodies + 256 * len(self._slots)
 
     def load(self, op: Load) -> Loaded:
         """The record with its state, and the results asked for."""
@@ -89,7 +109,7 @@ class Row:
 
     def _whole(self) -> Record | None:
         r = self.record
-        if r is None or self.state is None:
+        if r is None or (self.state is None and not self.deltas):
             return r
         return Record(
             r.epoch,
@@ -103,6 +123,7 @@ class Row:
             r.schema,
             r.updated,
             r.alarms,
+            tuple(self.deltas),
         )
 
     def write(self, op: Write, lease_seq: int | None, updated: float) -> Written:
@@ -113,6 +134,8 @@ class Row:
         fenced = op.lease is not None and op.lease[1] != lease_seq
         if duplicate is not None or fenced or not expected(op, self.record):
             return Written(False, self.record, duplicate)
+        if op.delta is not None and op.state is None and len(self.deltas) >= MAX_DELTAS:
+            raise ValueError(f"{MAX_DELTAS} deltas lie on the state already")
         self._apply(op, updated)
         return Written(True, self.record)
 
@@ -122,6 +145,8 @@ class Row:
             return Written(False, self.record)
         if self.record is not None:
             self.record = self.state = None
+            self.deltas.clear()
+            self.whole, self.written = False, 0
             self._trim(0, 0)
             self.dirty = True
         return Written(True)
@@ -129,7 +154,11 @@ class Row:
     def _apply(self, op: Write, updated: float) -> None:
         old = self.record
         trimmed = self._remember(op)
-        self.state = self.state if op.state is None else op.state
+        if op.state is not None:
+            self.state, self.whole, self.written = op.state, False, 0
+            self.deltas.clear()
+        if op.delta is not None:
+            self.deltas.append(op.delta)
         self.record = Record(
             op.epoch,
             op.mode,

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from edged.core.records import (
+    MAX_DELTAS,
     MAX_INTEGER,
     MAX_PAGE,
     Entry,
@@ -197,6 +198,78 @@ async def test_what_was_written_is_loaded(opened: Open) -> None:
     assert record == expect
     assert outcome.current == replace(record, state=None)
     assert results == (entry(1, b"out"),)
+
+
+@pytest.mark.parametrize("size", [5, 3000])
+async def test_deltas_lie_on_the_state_until_it_is_written_anew(opened: Open, size: int) -> None:
+    """A load gives the state as it was written last and the deltas since, in order, over a restart too."""
+    whole = b"w" * size
+    async with opened() as store:
+        await won(store, write(1, state=whole))
+        for version in (2, 3):
+            outcome = await won(store, write(version, state=None, delta=b"d%d" % version))
+            assert outcome.current is not None
+            assert outcome.current.deltas == ()
+    async with opened() as store:
+        await won(store, write(4, state=None, delta=b"d4" * 2000))
+        record = (await loaded(store)).record
+        assert record is not None
+        assert (record.state, record.deltas) == (whole, (b"d2", b"d3", b"d4" * 2000))
+        await won(store, write(5, state=None))
+        await won(store, write(6, state=whole[::-1], delta=b"d6"))
+    async with opened() as store:
+        record = (await loaded(store)).record
+        assert record is not None
+        assert (record.version, record.state, record.deltas) == (6, whole[::-1], (b"d6",))
+
+
+async def test_a_delta_needs_no_state_and_no_record_before_it(opened: Open) -> None:
+    """The first write of a session may be a delta; what it lies on is then nothing."""
+    async with opened() as store:
+        await won(store, write(1, state=None, delta=b"d"))
+    async with opened() as store:
+        record = (await loaded(store)).record
+        assert record is not None
+        assert (record.state, record.deltas) == (None, (b"d",))
+
+
+async def test_a_write_that_does_not_apply_leaves_no_delta(opened: Open) -> None:
+    """A lost compare-and-set, a repeated move and a duplicate put nothing on the state."""
+    async with opened() as store:
+        await won(store, write(1, entry(1), move=b"m" * 16))
+        await lost(store, write(3, state=None, delta=b"late"))
+        await won(store, write(1, move=b"m" * 16, state=None, delta=b"again"))
+        await lost(store, write(2, entry(1), state=None, delta=b"twice"))
+        record = (await loaded(store)).record
+        assert record is not None
+        assert record.deltas == ()
+
+
+async def test_deltas_are_bounded(opened: Open) -> None:
+    """One more than MAX_DELTAS is refused as certainly not applied, and a state makes room again."""
+    async with opened() as store:
+        await won(store, write(1))
+        for version in range(2, MAX_DELTAS + 2):
+            await won(store, write(version, state=None, delta=b"d"))
+        full = MAX_DELTAS + 2
+        outcome = await ask(store, write(full, state=None, delta=b"d"))
+        assert isinstance(outcome, StoreFailed)
+        assert outcome.applied is False
+        await won(store, write(full))
+        await won(store, write(full + 1, state=None, delta=b"d"))
+
+
+async def test_a_session_that_ended_leaves_no_delta_behind(opened: Open) -> None:
+    """One that begins anew under the same key has neither the state nor the deltas of the old one."""
+    async with opened() as store:
+        await won(store, write(1, state=b"s" * 3000))
+        await won(store, write(2, state=None, delta=b"d"))
+        await ask(store, Forget(KEY, 1, 2))
+        await won(store, write(1, state=None))
+    async with opened() as store:
+        record = (await loaded(store)).record
+        assert record is not None
+        assert (record.state, record.deltas) == (None, ())
 
 
 @pytest.mark.parametrize(("epoch", "version"), [(0, 0), (0, 1), (1, 0), (1, 2), (2, 1)])

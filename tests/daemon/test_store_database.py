@@ -45,6 +45,7 @@ class Kept:
     owner: str | None
     floor: bool = False
     results: list[Entry] = field(default_factory=list)
+    deltas: tuple[bytes, ...] = ()
 
 
 class Model:
@@ -74,12 +75,14 @@ class Model:
         """The session after `op`."""
         move = op.move if op.move is not None or not have else have.move
         state = op.state if op.state is not None or not have else have.state
+        deltas = have.deltas if have and op.state is None else ()
+        deltas += () if op.delta is None else (op.delta,)
         floor = have.floor if have else False
         results = [*(have.results if have else []), *op.results]
         while len(results) > op.keep or sum(len(e.body or b"") for e in results) > op.keep_bytes:
             del results[0]
             floor = True
-        return Kept(op.epoch, op.version, move, state, op.owner, floor, results)
+        return Kept(op.epoch, op.version, move, state, op.owner, floor, results, deltas)
 
 
 KEYS = [SessionKey(f, s) for f in ("f", "g") for s in ("1", "2")]
@@ -115,7 +118,8 @@ class Comparison(RuleBasedStateMachine):
         epoch=small,
         version=small,
         move=st.none() | st.sampled_from([b"m" * 16, b"n" * 16]),
-        state=st.none() | st.binary(max_size=4),
+        state=st.none() | st.binary(max_size=4) | st.just(b"x" * 3000),
+        delta=st.none() | st.binary(max_size=4),
         results=results,
         keep=st.integers(0, 6),
         keep_bytes=st.integers(0, 30),
@@ -130,6 +134,7 @@ class Comparison(RuleBasedStateMachine):
         version: int,
         move: bytes | None,
         state: bytes | None,
+        delta: bytes | None,
         results: list[Entry],
         keep: int,
         keep_bytes: int,
@@ -156,6 +161,7 @@ class Comparison(RuleBasedStateMachine):
             durable,
             1,
             lease,
+            delta,
         )
         self.batch.append((op, self.model.write(op)))
 
@@ -172,9 +178,9 @@ class Comparison(RuleBasedStateMachine):
             return Loaded(None)
         by_id = {e.call_id: e for e in have.results}
         found = have.results if ask is None else [by_id[i] for i in ask if i in by_id]
-        return Loaded(self.record(have, have.state), tuple(found))
+        return Loaded(self.record(have, have.state, have.deltas), tuple(found))
 
-    def record(self, have: Kept, state: bytes | None) -> Record:
+    def record(self, have: Kept, state: bytes | None, deltas: tuple[bytes, ...] = ()) -> Record:
         """The model's session as a record; `updated` is not compared."""
         mode = "local" if have.owner else "remote"
         return Record(
@@ -189,6 +195,7 @@ class Comparison(RuleBasedStateMachine):
             1,
             0.0,
             None,
+            deltas,
         )
 
     @rule(key=keys, right=st.booleans())
@@ -249,7 +256,7 @@ class Comparison(RuleBasedStateMachine):
         """One outcome against the model's."""
         if isinstance(got, Written):
             assert (got.won, got.duplicate) == expect, op
-            assert got.current is None or got.current.state is None
+            assert got.current is None or (got.current.state, got.current.deltas) == (None, ())
             return
         if isinstance(got, Loaded) and got.record is not None:
             got = got._replace(record=timeless(got.record))

@@ -119,8 +119,45 @@ async def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     filled(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("UPDATE meta SET value = '2' WHERE name = 'schema'")
+        connection.execute("UPDATE meta SET value = '3' WHERE name = 'schema'")
     assert isinstance(await refused(path), StoreVersion)
+
+
+async def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    """A store from before deltas were kept has all it had, and takes them from then on."""
+    path = tmp_path / "store.db"
+    database = Database(path)
+    database.apply([write("a", 1, state=b"small")])
+    database.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript("DROP TABLE parts; UPDATE meta SET value = '1' WHERE name = 'schema';")
+        connection.execute("UPDATE sessions SET state = ?", (b"l" * 5000,))
+    database = Database(path)
+    database.apply([write("a", 2)._replace(state=None, delta=b"d")])
+    database.close()
+    database = Database(path)
+    (got,) = database.apply([Load(SessionKey("f", "a"))])
+    assert isinstance(got, Loaded)
+    assert got.record is not None
+    assert (got.record.state, got.record.deltas) == (b"l" * 5000, (b"d",))
+    database.close()
+
+
+def test_a_delta_writes_its_own_bytes_and_not_the_state_again(tmp_path: Path) -> None:
+    """To a state of 1 MiB ten deltas of 100 bytes add less than a quarter of it to the file and its log."""
+    path = tmp_path / "store.db"
+    database = Database(path)
+    database.apply([write("a", 1, state=b"s" * (1 << 20))])
+
+    def on_disk() -> int:
+        return sum(Path(f"{path}{end}").stat().st_size for end in ("", "-wal"))
+
+    before = on_disk()
+    for version in range(2, 12):
+        database.apply([write("a", version)._replace(state=None, delta=b"d" * 100)])
+    added = on_disk() - before
+    database.close()
+    assert added < (1 << 20) // 4, added
 
 
 async def test_a_store_that_cannot_be_there_is_refused(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ records = st.builds(
     schema=integers,
     updated=numbers,
     alarms=st.none() | st.binary(max_size=100),
+    deltas=st.lists(st.binary(max_size=20), max_size=5).map(tuple),
 )
 
 
@@ -61,6 +62,7 @@ ops: st.SearchStrategy[r.Op] = st.one_of(
         durable=st.booleans(),
         schema=integers,
         lease=st.none() | st.tuples(names, integers),
+        delta=st.none() | st.binary(max_size=100),
     ),
     st.builds(r.Forget, keys, integers, integers),
     st.builds(r.ListSessions, st.none() | names, st.none() | keys, integers),

@@ -50,6 +50,9 @@ MAX_LEASES = 1024
 CHUNK = 16
 """Rows of one statement: each statement gives up the interpreter, which costs more than a row."""
 
+INLINE_BYTES = 2048
+"""A larger state lies in `parts`: half a page, so that a write of a row writes no chain of pages again."""
+
 _FINAL = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -80,6 +83,9 @@ _PUT_SESSION = _many(
 )
 _PUT_RESULT = _many("INSERT OR REPLACE INTO results", 7)
 _PUT_LEASE = _many("INSERT OR REPLACE INTO leases", 4)
+_PARTS = "SELECT id, data FROM parts WHERE id BETWEEN ? AND ? ORDER BY id"
+_PUT_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?)"
+_CUT_PARTS = "DELETE FROM parts WHERE id BETWEEN ? AND ?"
 _CUT_SESSION = "DELETE FROM sessions WHERE id = ?"
 _CUT_RESULT = "DELETE FROM results WHERE session = ? AND slot = ?"
 
@@ -95,6 +101,15 @@ def _slot(text: str) -> Slot:
     slot, seq, call_id, code, version, body = text.split(",")
     kept = bytes.fromhex(body[1:]) if body else None
     return Slot(int(slot), int(seq), Entry(bytes.fromhex(call_id), int(code), kept, int(version)))
+
+
+def _large(row: Row) -> bool:
+    return row.state is not None and len(row.state) > INLINE_BYTES
+
+
+def _range(session: int) -> tuple[int, int]:
+    """The first and last id that parts of a session may have."""
+    return session << 8, session << 8 | 0xFF
 
 
 def _durable(op: Op) -> bool:
@@ -260,7 +275,13 @@ class Database:
             return Row(key)
         (results,) = self._connection.execute(_RESULTS, (found[0],)).fetchone()
         slots = sorted(map(_slot, results.split(";")), key=attrgetter("seq")) if results else []
-        return Row(key, found[0], _record(found[2:]), found[1], slots)
+        parts = list(self._connection.execute(_PARTS, _range(found[0])))
+        state, deltas = found[1], [data for _, data in parts]
+        if parts and parts[0][0] == _range(found[0])[0]:
+            state = deltas.pop(0)
+        row = Row(key, found[0], _record(found[2:]), state, slots, deltas, bool(parts))
+        row.whole = found[1] is None or not _large(row)  # version 1 kept large ones in the row
+        return row
 
     def _evict(self) -> None:
         """Bound the memory; only between batches, when the file has everything."""
@@ -275,10 +296,12 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
         self._cut()
         self._put(_PUT_SESSION, [self._columns(row) for row in self._dirty if row.record])
+        self._put_parts()
         self._put(_PUT_RESULT, self._results())
         self._put(_PUT_LEASE, list(self._renewed.values()))
         for row in self._dirty:
             row.dirty = False
+            row.whole, row.written = True, len(row.deltas)
             row.changed.clear()
         self._dirty.clear()
         self._renewed.clear()
@@ -290,7 +313,21 @@ class Database:
         assert r is not None
         meta = (r.epoch, r.mode, r.owner, r.owner_boot, r.version, r.move)
         rest = (r.floor, r.schema, r.updated, r.alarms)
-        return (row.id, *row.key, row.state, *meta, *rest)
+        return (row.id, *row.key, None if _large(row) else row.state, *meta, *rest)
+
+    def _put_parts(self) -> None:
+        """Large states and deltas, of which only what is new is written."""
+        for row in self._dirty:
+            if row.apart and not row.whole:
+                self._connection.execute(_CUT_PARTS, _range(row.id))
+                row.apart = False
+            first = _range(row.id)[0]
+            parts = [(first + 1 + n, row.deltas[n]) for n in range(row.written, len(row.deltas))]
+            if row.state is not None and _large(row) and not row.whole:
+                parts.append((first, row.state))
+            if parts:
+                row.apart = True
+                self._connection.executemany(_PUT_PART, parts)
 
     def _results(self) -> list[tuple[Any, ...]]:
         return [

@@ -80,5 +80,6 @@ def answer(done: Done, outcome: Outcome) -> None:
 def weight(op: Op) -> int:
     """The bytes `op` is counted with while it waits; a Load stands for a state of unknown size."""
     if isinstance(op, Write):
-        return 512 + len(op.state or b"") + sum(len(entry.body or b"") for entry in op.results)
+        data = len(op.state or b"") + len(op.delta or b"")
+        return 512 + data + sum(len(entry.body or b"") for entry in op.results)
     return 16 * 1024 if isinstance(op, Load) else 512

@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -29,7 +29,7 @@ CREATE TABLE sessions (
     schema INTEGER NOT NULL,
     updated REAL NOT NULL,
     alarms BLOB,
-    state BLOB,                     -- last: what is read without it need not pass over it
+    state BLOB,                     -- NULL: it lies in `parts`, or there is none
     UNIQUE (function, session)
 );
 CREATE TABLE results (
@@ -49,6 +49,14 @@ CREATE TABLE leases (
     ttl REAL NOT NULL
 ) WITHOUT ROWID;
 """
+
+PARTS = """
+CREATE TABLE parts (
+    id INTEGER PRIMARY KEY,         -- sessions.id * 256 + number: 0 is the state, the others its deltas
+    data BLOB NOT NULL
+);
+"""
+"""Of version 2: what a write of the session's row would otherwise write again."""
 
 WAL_KEPT = 16 * 1024 * 1024
 """Bytes the log file keeps after a checkpoint; a burst must not hold the disk for ever."""
@@ -107,7 +115,7 @@ def _create(path: Path) -> None:
     fresh.unlink(missing_ok=True)
     os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
-        connection.executescript(TABLES)
+        connection.executescript(TABLES + PARTS)
         rows = [("store", secrets.token_hex(16)), ("schema", str(VERSION))]
         connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
     _sync(fresh)
@@ -145,8 +153,19 @@ def _settle(connection: sqlite3.Connection, path: Path) -> None:
     if found != "ok":
         raise StoreCorrupt(f"{path} is damaged: {found}")
     meta = dict(connection.execute("SELECT name, value FROM meta"))
-    if int(meta.get("schema", "0")) > VERSION:
+    found = int(meta.get("schema", "0"))
+    if found > VERSION:
         raise StoreVersion(f"{path} was written by a later version of edged")
+    if found < VERSION:
+        _upgrade(connection)
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """From version 1, wholly or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(PARTS)
+    connection.execute("UPDATE meta SET value = ? WHERE name = 'schema'", (str(VERSION),))
+    connection.execute("COMMIT")
 
 
 def _pragma(connection: sqlite3.Connection, name: str, value: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from edged.core.records import (
     MAX_ASK,
+    MAX_DELTAS,
     MAX_INTEGER,
     Entry,
     Forget,
@@ -129,6 +130,12 @@ def _ask(value: Any) -> tuple[bytes, ...]:
     return tuple(_id(item) for item in value)
 
 
+def _deltas(value: Any) -> tuple[bytes, ...]:
+    if len(_list(value)) > MAX_DELTAS:
+        raise BadRecord(f"at most {MAX_DELTAS} deltas lie on a state")
+    return tuple(_bytes(item) for item in value)
+
+
 def _node_seq(value: Any) -> tuple[str, int]:
     node, seq = _list(value, 2)
     return _name(node), _integer(seq)
@@ -178,6 +185,7 @@ _RECORD: _Fields = {
     "schema": _integer,
     "updated": _number,
     "alarms": _optional(_bytes),
+    "deltas": _deltas,
 }
 
 _EXPECT: _Fields = {"key": _key, "expect_epoch": _integer, "expect_version": _integer}
@@ -203,7 +211,7 @@ _OPS: dict[str, _Shape] = {
             "schema": _integer,
             "lease": _optional(_node_seq),
         },
-        {"state": _optional(_bytes), "results": _entries},
+        {"state": _optional(_bytes), "delta": _optional(_bytes), "results": _entries},
     ),
     "store.forget": (Forget, _EXPECT, {}),
     "store.list": (
