@@ -17,6 +17,7 @@ from edged.core.routing import Router
 from edged_protocol import messages as m
 
 from . import status
+from .breakpoints import breakpoints
 from .bundles import Bundles, write_whole
 from .connections import Connections
 from .deadlines import Deadlines
@@ -119,6 +120,7 @@ class Node:
         )
         self.relay.tell = self.moves.tell
         self.relay.note = self.events.note
+        self.relay.reached = breakpoints()
         labels = self.config.node.labels
         self.deployments = Deployments(
             self.name, labels, self.bundles, self.workers, self.router, self.peers, self.spread.balancer

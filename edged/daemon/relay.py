@@ -75,6 +75,7 @@ class Relay:
         self.explain: Callable[[str], list[m.Map]]
         self.tell: Tell
         self.note: Callable[..., None]
+        self.reached: Callable[[str], None] | None = None
         self.draining = False
         """The node is about to stop: it finishes what it has and takes no more."""
         self.served = 0
@@ -366,8 +367,16 @@ class Relay:
 
     def perform(self, seat: Seat, step: Callable[[Seat], list[fx.Effect]]) -> None:
         """One step of a session, and everything it leads to."""
-        for effect in step(seat):
+        before = seat.state
+        effects = step(seat)
+        at = None if self.reached is None or seat.state is before else seat.state.value
+        if at is not None and self.reached is not None:
+            self.reached(at)
+        for effect in effects:
             self._perform_one(seat, effect)
+        if at is not None and self.reached is not None:
+            self.settle()
+            self.reached(f"{at}+")
         if seat.quiet and self.seats.get(seat.key) is seat:
             del self.seats[seat.key]
 

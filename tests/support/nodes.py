@@ -36,9 +36,10 @@ class Nodes:
         host: Host | None = None,
         mesh: str = "edged",
         labels: list[str] | None = None,
+        stop_at: str = "",
     ) -> str:
         """Start a node, again with what its former life left; its address. On a `host` of a LAN it listens
-        everywhere and seeks by mDNS, and by seeds that are given only."""
+        everywhere and seeks by mDNS, and by seeds that are given only. It stops at the steps `stop_at` (`stopped`)."""
         data, first = self._root / name, next(iter(self.addresses), name)
         data.mkdir(exist_ok=True)
         store = "sqlite:" if first == name else f"mesh:{first}"
@@ -59,7 +60,7 @@ class Nodes:
         with (self._root / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [*(host.inside if host else ()), sys.executable, *(command or ("-m", "edged.cli")), "run", "--config", str(config)],
-                env={**os.environ, "EDGED_READY_FD": str(write)},
+                env={**os.environ, "EDGED_READY_FD": str(write), "EDGED_TEST_STOP": stop_at},
                 pass_fds=[write],
                 stderr=log,
                 start_new_session=True,
@@ -72,6 +73,11 @@ class Nodes:
 
     def signal(self, name: str, number: int) -> None:
         self._processes[name].send_signal(number)
+
+    def stopped(self, name: str) -> bool:
+        """Whether it has reached a step that it was told to stop at."""
+        stat = Path(f"/proc/{self._processes[name].pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
 
     def ended(self, name: str) -> int:
         """Wait for its end; the exit code."""

@@ -85,9 +85,17 @@ class WireClient:
 
     def request(self, verb: str, params: dict[str, Any], blob: bytes | None = None) -> Any:
         """A control verb. Raises CallError."""
+        return self.reply(self.send_request(verb, params, blob))
+
+    def send_request(self, verb: str, params: dict[str, Any], blob: bytes | None = None) -> int:
+        """Ask without waiting; the id for `reply`."""
         self._id += 1
         self._sock.sendall(encode(m.Request(self._id, verb, params, blob)))
-        answer = self._answer(self._id)
+        return self._id
+
+    def reply(self, id_: int) -> Any:
+        """The answer to a `send_request`. Raises CallError."""
+        answer = self._answer(id_)
         if isinstance(answer, m.Error):
             raise call_error(answer.code, answer.message, answer.meta)
         assert isinstance(answer, m.Reply)
