@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Protocol
 
+from .changes import ChangeLog, Delta, DeltaReader, Digest
 from .tracked import StateError, StateTooLarge, Tracked, pack, unpack
 
 EMPTY = b"\x80"
@@ -37,12 +38,29 @@ class State(Protocol):
     def packed(self) -> bytes:
         """The whole state as bytes."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the whole state as of the last commit."""
+
+    @property
+    def serial(self) -> int:
+        """Where a reader of changes is that has the state as of the last commit; 0 when it is followed first."""
+
+    def follow(self) -> None:
+        """Note from here on what commits change."""
+
+    def delta(self, since: int, limit: int, digest: bool) -> Delta:
+        """What changed since a serial, as of the last commit. Raises changes.Stale."""
+
 
 class DictState:
-    """A state that is a dict."""
+    """A state that is a dict. `entries`: bytes of its packed entries, where known."""
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(self, values: dict[str, Any], entries: int | None = None) -> None:
         self._cells = Tracked(values)
+        if entries is not None:
+            self._cells.sized(entries)
+        self._reader: DeltaReader | None = None
 
     @property
     def value(self) -> Any:
@@ -69,6 +87,23 @@ class DictState:
     def packed(self) -> bytes:
         return pack(self._cells)
 
+    @property
+    def size(self) -> int:
+        return self._cells.size
+
+    @property
+    def serial(self) -> int:
+        return 0 if self._cells.log is None else self._cells.log.head
+
+    def follow(self) -> None:
+        _ = self._cells.size  # now, while nobody waits for a call
+        self._cells.log = ChangeLog()
+        self._reader = DeltaReader(self._cells.log)
+
+    def delta(self, since: int, limit: int, digest: bool) -> Delta:
+        assert self._reader is not None, "nobody follows this state"
+        return self._reader.take(self._cells, self._cells.size, since, limit, digest)
+
 
 class RecordState(DictState):
     """A state that is a dataclass: a Tracked dict of its fields behind an instance of the class.
@@ -77,8 +112,9 @@ class RecordState(DictState):
     may take over again, finds them.
     """
 
-    def __init__(self, cls: Any, facade: Any, values: dict[str, Any]) -> None:
+    def __init__(self, cls: Any, facade: Any, values: dict[str, Any], entries: int | None = None) -> None:
         self._cls = cls
+        self._reader = None
         known = {f.name: values[f.name] for f in fields(facade) if f.init and f.name in values}
         try:
             self._instance = facade(**known)
@@ -88,8 +124,10 @@ class RecordState(DictState):
         cells = {f.name: f.default for f in fields(cls) if f.default is not MISSING}
         cells |= self._instance._edged_cells
         # Defaults as later calls will find them: a tuple is a list once it was packed.
-        defaults = unpack(pack({k: v for k, v in cells.items() if k not in values}))
-        self._cells = Tracked({**defaults, **values})
+        self._defaults = unpack(pack({k: v for k, v in cells.items() if k not in values}))
+        self._cells = Tracked({**self._defaults, **values})
+        if entries is not None and not self._defaults:
+            self._cells.sized(entries)
         object.__setattr__(self._instance, "_edged_cells", self._cells)
 
     @property
@@ -101,6 +139,12 @@ class RecordState(DictState):
         if not isinstance(value, self._cls):
             raise TypeError(f"the state is a {self._cls.__name__}, not {value!r:.80}")
         self._cells.update({f.name: getattr(value, f.name) for f in fields(value)})
+
+    def follow(self) -> None:
+        super().follow()
+        for name in self._defaults:  # perhaps random: they are not where this state came from
+            assert self._cells.log is not None
+            self._cells.log.note(name)
 
 
 class OpaqueState:
@@ -115,6 +159,7 @@ class OpaqueState:
     ) -> None:
         self._new, self._load, self._dump = new, load, dump
         self._last = data
+        self._serial = 0
         self.value = self._restored()
 
     def _restored(self) -> Any:
@@ -135,6 +180,7 @@ class OpaqueState:
             raise StateTooLarge(f"the state takes {len(data)} bytes, {limit} are allowed")
         changed = data != self._last
         self._last = data
+        self._serial += changed
         return changed
 
     def undo(self) -> None:
@@ -142,6 +188,25 @@ class OpaqueState:
 
     def packed(self) -> bytes:
         return pack(self._dump(self.value))
+
+    @property
+    def size(self) -> int:
+        return len(self._last or b"")
+
+    @property
+    def serial(self) -> int:
+        return self._serial
+
+    def follow(self) -> None:
+        """The last packed form is all there is to compare with."""
+
+    def delta(self, since: int, limit: int, digest: bool) -> Delta:
+        if self._last is None:
+            self._last = self.packed()
+        whole = Digest()
+        whole.put(b"", self._last)
+        data = pack([] if since == self._serial else [self._last])
+        return Delta(data, self._serial, 0, whole.value)
 
 
 def facade_of(cls: Any) -> Any:
@@ -206,6 +271,17 @@ class Kind:
                 f"{shape.__name__} needs a default for {', '.join(missing)}: sessions start empty"
             )
         return facade_of(shape)
+
+    @property
+    def opaque(self) -> bool:
+        """Whether only the function's own `load` and `dump` understand a state."""
+        return self._load is not None
+
+    def made_of(self, values: dict[str, Any], entries: int) -> State:
+        """The state of these entries, which take so many bytes when packed."""
+        if self._facade is None:
+            return DictState(values, entries)
+        return RecordState(self.shape, self._facade, values, entries)
 
     def make(self, data: bytes | None) -> State:
         """The state in `data`, or that of a new session."""

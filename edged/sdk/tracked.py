@@ -16,6 +16,8 @@ from typing import Any, Self
 
 import msgpack  # type: ignore[import-untyped]
 
+from .changes import ChangeLog
+
 PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
 """Types whose values cannot change: reading one needs no copy."""
 
@@ -52,18 +54,31 @@ def unpack(data: bytes) -> Any:
 class Tracked(dict[Any, Any]):
     """A dict that can take back what was done to it, and below it, since `begin`."""
 
-    __slots__ = ("_bytes", "before", "recording")
+    __slots__ = ("_bytes", "before", "log", "recording")
 
     def __init__(self, values: Any = ()) -> None:
         super().__init__(values)
         self.before: dict[Any, Any] = {}
         """Packed value before the call of each touched key, or _ABSENT; in order of the undo."""
         self.recording = False
+        self.log: ChangeLog | None = None
+        """Told of every key whose value another one took the place of, once somebody follows the state."""
         self._bytes = -1
 
-    def begin(self) -> None:
+    @property
+    def size(self) -> int:
+        """Bytes of the packed state as of the last commit."""
         if self._bytes < 0:  # once per loaded session: later calls only add what they changed
             self._bytes = len(pack(self)) - _header(len(self))
+        return self._bytes + _header(len(self))
+
+    def sized(self, entries: int) -> None:
+        """The packed entries are known to take so many bytes."""
+        self._bytes = entries
+
+    def begin(self) -> None:
+        if self._bytes < 0:
+            _ = self.size
         self.recording = True
 
     def pause(self) -> None:
@@ -177,10 +192,14 @@ class Tracked(dict[Any, Any]):
                 f"the state takes {size + _header(len(self))} bytes, {limit} are allowed"
             )
         super().update(self._settled(after))
-        changed = any(old != after[key] for key, old in self.before.items())
+        changed = [key for key, old in self.before.items() if old != after[key]]
+        if self.log is not None:
+            for key in changed:
+                self.log.note(key)
+            self.log.shorten(self)
         self._bytes = size
         self._forget()
-        return changed
+        return bool(changed)
 
     def _packed_value(self, key: Any) -> Any:
         value = super().get(key, _ABSENT)

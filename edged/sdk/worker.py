@@ -25,6 +25,7 @@ from .answers import MESSAGE_CHARS, Refused, failed, packed_result
 from .channel import Channel, Closed
 from .function import Function, Method
 from .session import Session
+from .sessions import VERBS, Held, Sessions
 from .state import State
 
 FRAME_MARGIN = 1024
@@ -45,13 +46,6 @@ class Call(NamedTuple):
     blob: bytes | None = None
 
 
-class Held:
-    """A local session: its state lives in this process."""
-
-    def __init__(self, state: State, epoch: int, version: int) -> None:
-        self.state, self.epoch, self.version = state, epoch, version
-
-
 class Worker:
     """Serves one function on one channel until the daemon closes it or says stop."""
 
@@ -64,7 +58,7 @@ class Worker:
         self._node = ""
         self._pid = os.getpid()
         self._queue: OrderedDict[int, tuple[list[Any], float]] = OrderedDict()
-        self._sessions: dict[str, Held] = {}
+        self._sessions = Sessions(function, self._kind, max_state)
         self._seconds: dict[str, float] = {}
         self._running = True
 
@@ -89,6 +83,7 @@ class Worker:
             "role": "worker",
             "name": self._name,
             "software": "edged.sdk",
+            "deltas": True,
             "methods": self._function.described(),
             "default": self._function.default,
         }
@@ -109,7 +104,7 @@ class Worker:
             elif kind == 19:
                 self._queue.pop(message[1], None)
             elif kind == 2:
-                self._node = message[1].get("node") or "?"
+                self._node = self._sessions.node = message[1].get("node") or "?"
                 self._channel.max_frame = message[1].get("max_frame", self._channel.max_frame)
             elif kind == 4:
                 self._channel.answer(self._channel.encode((5, message[1])))
@@ -192,14 +187,14 @@ class Worker:
     def _state_of(self, call: Call, mode: str | None) -> tuple[State | None, Held | None]:
         """The state to run on, and the session that holds it when it lives here."""
         if mode == "local":
-            held = self._sessions.get(call.session or "")
+            held = self._sessions.held.get(call.session or "")
             if held is None:
                 raise Refused(Code.MOVING, "this container does not hold the session")
             return held.state, held
         if mode is None:
             return None, None
         try:
-            return self._kind.make(call.blob), None
+            return self._sessions.made(call.blob, (call.meta or {}).get("parts")), None
         except BaseException as error:
             raise failed(error) from error
 
@@ -218,7 +213,8 @@ class Worker:
             body = packed_result(method, result)
             new = None
             if state is not None and not method.shared:
-                new = self._kind.changed(state, call.blob, self._max_state)
+                old = None if (call.meta or {}).get("parts") else call.blob
+                new = self._kind.changed(state, old, self._max_state)
         except BaseException as error:
             raise failed(error) from error
         return self._result(call.id, method, session, body, new, started)
@@ -297,51 +293,21 @@ class Worker:
 
     def _verb(self, id_: int, verb: str, params: dict[str, Any], blob: bytes | None = None) -> bytes:
         key = params.get("session")
+        run = VERBS.get(verb)
+        if (verb, key) == ("worker.stop", None):
+            self._running = False
+            return self._channel.encode((33, id_, {}))
+        if run is None or type(key) is not str:
+            raise Refused(Code.BAD_REQUEST, f"{verb!r:.40} for session {key!r:.80}")
         try:
-            if verb == "worker.load" and type(key) is str:
-                self._load(key, params, blob)
-            elif verb == "worker.snapshot" and key in self._sessions:
-                return self._channel.encode((33, id_, {}, self._snapshot(key, params)))
-            elif verb == "worker.stop":
-                self._stop(key)
-            else:
-                raise Refused(Code.BAD_REQUEST, f"{verb!r:.40} for session {key!r:.80}")
+            frame = self._channel.encode((33, id_, *run(self._sessions, key, params, blob)))
         except Refused:
             raise
         except BaseException as error:
             raise failed(error) from error
-        return self._channel.encode((33, id_, {}))
-
-    def _load(self, key: str, params: dict[str, Any], blob: bytes | None) -> None:
-        held = Held(self._kind.make(blob), params.get("epoch", 0), params.get("version", 0))
-        download = self._function.hook("download") if params.get("download") else None
-        if download is not None:
-            held.state.replace(download(self._session_of(key, held)))
-            held.state = self._kind.make(held.state.packed())
-        self._sessions[key] = held
-
-    def _snapshot(self, key: str, params: dict[str, Any]) -> bytes:
-        held = self._sessions[key]
-        upload = self._function.hook("upload") if params.get("upload") else None
-        if upload is not None:
-            upload(self._session_of(key, held))
-        return held.state.packed()
-
-    def _session_of(self, key: str, held: Held) -> Session:
-        return Session(
-            held.state,
-            node=self._node,
-            key=key,
-            mode="local",
-            epoch=held.epoch,
-            version=held.version,
-        )
-
-    def _stop(self, key: str | None) -> None:
-        if key is None:
-            self._running = False
-        else:
-            self._sessions.pop(key, None)
+        if len(frame) > self._channel.max_frame:
+            raise Refused(Code.TOO_LARGE, f"the state takes {len(frame)} bytes, more than one frame may have")
+        return frame
 
 
 def run(function: Function, sock: socket.socket, name: str, max_state: int) -> None:

@@ -81,7 +81,8 @@ def example() -> Function:
 
 def load(peer: Peer, **state: Any) -> None:
     """Make the container hold session "k" at version 3 of epoch 2."""
-    assert peer.ask("worker.load", pack(state), session="k", epoch=2, version=3) == m.Reply(peer._id, {})
+    said = {"serial": 0, "bytes": len(pack(state))}
+    assert peer.ask("worker.load", pack(state), session="k", epoch=2, version=3) == m.Reply(peer._id, said)
 
 
 def snapshot(peer: Peer) -> Any:
@@ -156,6 +157,65 @@ def test_sessions_of_one_container_do_not_mix() -> None:
         assert value_of(peer.local("incr", session="other")) == 1
         assert value_of(peer.call("incr", blob=pack({"n": 40}))) == 41
         assert snapshot(peer) == {"n": 2}
+
+
+def test_a_state_moves_in_pieces_from_one_container_to_another() -> None:
+    """Deltas of a living state, put together in a second container, give a session that goes on where it was."""
+    with InThread(example()) as source, InThread(example()) as target:
+        load(source, **{str(n): bytes(100) for n in range(50)}, n=1)
+        since, left = None, 1
+        while left:
+            piece = source.ask("worker.delta", session="k", since=since, limit=1000, digest=True)
+            assert isinstance(piece, m.Reply)
+            source.local("incr")
+            since, left = piece.result["serial"], piece.result["left"] > 100
+            assert isinstance(target.ask("worker.restore", piece.blob, session="k"), m.Reply)
+        last = source.ask("worker.delta", session="k", since=since, digest=True)
+        assert isinstance(last, m.Reply)
+        reply = target.ask("worker.restore", last.blob, session="k")
+        assert isinstance(reply, m.Reply)
+        assert reply.result["digest"] == last.result["digest"]
+        said = target.ask("worker.load", None, session="k", epoch=3, version=9, staged=True)
+        assert isinstance(said, m.Reply)
+        assert said.result["bytes"] == len(pack(snapshot(source)))
+        assert snapshot(target) == snapshot(source)
+        assert value_of(target.local("incr")) == value_of(source.local("incr"))
+
+
+def test_a_state_is_loaded_from_its_parts() -> None:
+    """A stored state and the deltas on it are one state, for a local session and for a remote call."""
+    parts = pack([pack({"n": 1, "old": 1}), pack([{"n": 2}, []]), pack([{"m": 3}, ["old"]])])
+    with InThread(example()) as peer:
+        peer.ask("worker.load", parts, session="k", epoch=1, version=3, parts=True)
+        assert snapshot(peer) == {"n": 2, "m": 3}
+        answer = peer.call("incr", 0, blob=parts, meta={"mode": "remote", "parts": True})
+        assert isinstance(answer, m.Result) and answer.blob is not None
+        assert unpack(answer.blob) == {"n": 2, "m": 3}
+        answer = peer.call("incr", blob=pack([None]), meta={"mode": "remote", "parts": True})
+        assert value_of(answer) == 1
+
+
+def test_a_state_that_is_not_allowed_here_is_refused() -> None:
+    """One that is longer than this version's limit is neither loaded nor collected without bound."""
+    with InThread(example(), max_state=1000) as peer:
+        big = pack({"a": bytes(1000)})
+        refused(peer.ask("worker.load", big, session="k", epoch=1, version=1), Code.TOO_LARGE)
+        piece = pack([{"a": bytes(700), "b": bytes(700)}, []])
+        assert isinstance(peer.ask("worker.restore", piece, session="k"), m.Reply)
+        refused(peer.ask("worker.load", None, session="k", staged=True), Code.TOO_LARGE)
+        peer.ask("worker.restore", piece, session="k")
+        refused(peer.ask("worker.restore", pack([{"c": bytes(700)}, []]), session="k"), Code.TOO_LARGE)
+
+
+def test_a_state_beyond_one_frame_is_an_error_and_not_the_end() -> None:
+    """A snapshot that no frame can carry is refused; the session goes on."""
+    with InThread(example(), max_state=1 << 26) as peer:
+        load(peer)
+        for _ in range(3):
+            peer.local("hoard", 8 << 20)
+        value_of(peer.local("hoard", 21 << 20))
+        refused(peer.ask("worker.snapshot", session="k"), Code.TOO_LARGE)
+        assert value_of(peer.local("incr")) == 1
 
 
 def test_a_stopped_session_is_forgotten() -> None:
