@@ -3,40 +3,35 @@
 Decides nothing. `origin` is opaque here: whoever delivers the answer knows what it means.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 
 class Call:
-    """One invocation on its way through this node. Times are monotonic seconds."""
+    """One invocation on its way through this node. Times are monotonic seconds.
 
-    __slots__ = (
-        "answered",
-        "arrived",
-        "attempt",
-        "attached",
-        "away",
-        "body",
-        "call_id",
-        "container",
-        "deadline",
-        "entry",
-        "function",
-        "holds",
-        "hops",
-        "method",
-        "mode",
-        "origin",
-        "prefer",
-        "reroutes",
-        "sent_at",
-        "sent_to",
-        "serial",
-        "session",
-        "started",
-        "state",
-        "traceparent",
-        "tries",
-    )
+    What most calls never touch is a default of the class, not set for each: every call pays for each line of
+    `__init__`.
+    """
+
+    answered = False
+    attached: Sequence["Call"] = ()
+    """Retries that wait for this call's answer."""
+    attempt = 0
+    away = False
+    container: Any = None
+    entry: Any = None
+    holds = False
+    hops = 0
+    mode: str | None = None
+    prefer: str | None = None
+    reroutes = 0
+    sent_at = 0.0
+    sent_to: str | None = None
+    started = 0.0
+    state: bytes | None = None
+    traceparent: str | None = None
+    tries = 0
 
     def __init__(
         self,
@@ -60,23 +55,6 @@ class Call:
         self.arrived = arrived
         self.deadline = deadline
         self.body = body
-        self.answered = False
-        self.started = 0.0
-        self.container: Any = None
-        self.entry: Any = None
-        self.mode: str | None = None
-        self.state: bytes | None = None
-        self.attached: list[Call] = []
-        self.tries = 0
-        self.reroutes = 0
-        self.holds = False
-        self.away = False
-        self.sent_to: str | None = None
-        self.sent_at = 0.0
-        self.prefer: str | None = None
-        self.attempt = 0
-        self.hops = 0
-        self.traceparent: str | None = None
         if meta is not None:
             self._read(meta)
 

@@ -36,8 +36,8 @@ def attach(running: Call, call: Call) -> bool:
         running.attached = [other for other in running.attached if not other.answered]
         if len(running.attached) + len(call.attached) >= MAX_ATTACHED:
             return False
-    running.attached += [call, *call.attached]
-    call.attached = []
+    running.attached = [*running.attached, call, *call.attached]
+    call.attached = ()
     return True
 
 

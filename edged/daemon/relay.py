@@ -67,6 +67,7 @@ class Relay:
         self._serials = serials
         self.calls: dict[int, Call] = {}
         self._touched: set[Link] = set()
+        self._told: set[tuple[Link, str]] = set()
         self.seats: dict[SessionKey, Seat] = {}
         self.frozen: Mapping[SessionKey, Regression] = {}
         self.peers: dict[str, Link] = {}
@@ -89,6 +90,7 @@ class Relay:
         self.workers.feed_hungry()
         while self._touched:
             self._touched.pop().flush()
+        self._told.clear()
 
     @property
     def busy(self) -> bool:
@@ -99,19 +101,10 @@ class Relay:
 
     def invoke(self, link: Link, message: m.Invoke, now: float) -> None:
         """A call from a device, an operator or another node."""
-        timeout = min(message.timeout_ms, MAX_TIMEOUT_MS) or self.workers.default_timeout(message.function)
-        call = Call(
-            (link, message.id),
-            next(self._serials),
-            message.function,
-            message.session,
-            message.method,
-            message.call_id,
-            now,
-            now + timeout / 1000,
-            message.body,
-            message.meta,
-        )
+        id_, function, session, method, call_id, timeout, body, meta, _ = message
+        timeout = min(timeout, MAX_TIMEOUT_MS) or self.workers.default_timeout(function)
+        serial, deadline = next(self._serials), now + timeout / 1000
+        call = Call((link, id_), serial, function, session, method, call_id, now, deadline, body, meta)
         if link.role != "node":
             call.hops = 0
             if link.inflight >= MAX_INFLIGHT:
@@ -123,12 +116,12 @@ class Relay:
         if len(self.calls) >= MAX_CALLS:
             self._say(call, 101, "the node has too many calls in hand")
             return
-        if message.session is not None and not valid_session(message.session):
+        if session is not None and not valid_session(session):
             self._say(call, 201, "not a session key")
             return
         link.inflight += 1
         call.holds = True
-        self.calls[call.serial] = call
+        self.calls[serial] = call
         self.route(call, now)
 
     def route(self, call: Call, now: float) -> None:
@@ -301,10 +294,20 @@ class Relay:
         meta = {} if message.meta is None else message.meta
         meta["node"] = self._node
         meta["queue_us"] = max(0, int((call.started - call.arrived) * 1e6))
-        if type(message) is m.Result:
-            self.answer(fx.Answer(call, 0, message.body, "", meta))
-        elif type(message) is m.Error:
+        if isinstance(message, m.Result):
+            self._result(call, message.body, meta)
+        else:
             self.answer(fx.Answer(call, message.code, b"", message.message, meta))
+
+    def _result(self, call: Call, body: bytes, meta: m.Map | None) -> None:
+        """The usual end of a call to which nothing is attached: `answer` without the value between."""
+        self.done_with(call)
+        if not call.answered:
+            link, id_ = call.origin
+            meta = self._ending(call, link, meta, ran=True)
+            if not link.closed:
+                link.send(encode_result(id_, body, meta))
+                self._touched.add(link)
 
     def call_lost(self, call: Call, code: int, message: str) -> None:
         """The pool could not run a call to its end."""
@@ -336,24 +339,29 @@ class Relay:
     def send_answer(self, answer: fx.Answer) -> None:
         """To one caller; what comes later is for nobody."""
         call = answer.call
-        call.answered = True
-        self.served += 1
         link, id_ = call.origin
-        meta = answer.meta
-        if call.sent_to is not None:
-            self.spread.ended(call, trio.current_time(), meta if answer.code == 0 else None)
+        meta = self._ending(call, link, answer.meta, ran=answer.code == 0)
         if link.closed:
             return
-        if link.role == "node":
-            meta = self._with_load(call, meta)
         if answer.code == 0:
             link.send(encode_result(id_, answer.body, meta))
         else:
             link.send(encode(m.Error(id_, answer.code, answer.message[:2000], meta)))
         self._touched.add(link)
 
-    def _with_load(self, call: Call, meta: m.Map | None) -> m.Map | None:
-        """For another broker: how busy the function is here now."""
+    def _ending(self, call: Call, link: Link, meta: m.Map | None, *, ran: bool) -> m.Map | None:
+        """The caller is answered now; the meta it gets."""
+        call.answered = True
+        self.served += 1
+        if call.sent_to is not None:
+            self.spread.ended(call, trio.current_time(), meta if ran else None)
+        return self._with_load(call, link, meta) if link.role == "node" else meta
+
+    def _with_load(self, call: Call, link: Link, meta: m.Map | None) -> m.Map | None:
+        """For another broker: how busy the function is here now. Once in each write, which is a moment."""
+        if (link, call.function) in self._told:
+            return meta
+        self._told.add((link, call.function))
         figures = self.workers.figures(call.function)
         return meta if figures is None else {**(meta or {}), "load": figures}
 

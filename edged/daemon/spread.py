@@ -37,7 +37,7 @@ class Spread:
         self._workers = workers
         self._seats = seats
         self._under_way: dict[SessionKey, list[Call]] = {}
-        self.balancer = Balancer(node, random.SystemRandom(), self.load)
+        self.balancer = Balancer(node, random.Random(), self.load)  # noqa: S311 - spreads load, keeps no secret
 
     def load(self, function: str) -> Load | None:
         """This node's figures of a function it runs."""
@@ -84,9 +84,10 @@ class Spread:
         if node is None:
             return
         call.sent_to = None
-        self.balancer.ended(call.function, node)
-        if meta is not None:
-            there = sum(value for value in map(meta.get, ("queue_us", "run_us")) if type(value) is int)
+        if meta is None:
+            self.balancer.ended(call.function, node)
+        else:
+            there = _count(meta, "queue_us") + _count(meta, "run_us")
             self.balancer.answered(call.function, node, now - call.sent_at, there / 1e6, now)
         if call.session is not None and node != self._node:
             self._arrived_back(call)
@@ -126,3 +127,8 @@ class Spread:
             return None
         return self.another(call, now)
 
+
+
+def _count(meta: m.Map, name: str) -> int:
+    value = meta.get(name)
+    return value if type(value) is int else 0

@@ -3,7 +3,11 @@
 The length is judged as soon as its four bytes are there, before anything of the frame is kept.
 """
 
+import struct
+
 from .errors import RemoteProtocolError
+
+_length_at = struct.Struct(">I").unpack_from
 
 
 class FrameReader:
@@ -30,20 +34,21 @@ class FrameReader:
 
     def _cut(self, data: bytes) -> list[bytes]:
         frames: list[bytes] = []
-        at, end = 0, len(data)
+        at, end, most = 0, len(data), self.max_frame
         self._need = 4
         while end - at >= 4:
-            length = int.from_bytes(data[at : at + 4], "big")
-            if not 1 <= length <= self.max_frame:
+            (length,) = _length_at(data, at)
+            if not 1 <= length <= most:
                 raise RemoteProtocolError(
                     "frame_too_large" if length else "bad_frame",
-                    f"a frame of {length} bytes, at most {self.max_frame} are taken",
+                    f"a frame of {length} bytes, at most {most} are taken",
                 )
-            if end - at - 4 < length:
+            stop = at + 4 + length
+            if stop > end:
                 self._need = 4 + length
                 break
-            frames.append(data[at + 4 : at + 4 + length])
-            at += 4 + length
+            frames.append(data[at + 4 : stop])
+            at = stop
         rest = data[at:] if at else data
         self._parts = [rest] if rest else []
         self._have = len(rest)

@@ -102,7 +102,7 @@ def test_the_pool_grows_by_queueing_not_by_numbers() -> None:
     pool = Pool(0, 8, 100)
     pool.add("a", 0.0)
     teach_short_calls(pool)
-    for n in range(40):
+    for n in range(MAX_HELD + 24):
         pool.submit(a_call(n))
     pool.assign(0.0)
     assert pool.statistics().queued == 24

@@ -34,7 +34,10 @@ class _Function:
         self.slow_here = False
 
     def destination(self, node: str) -> Destination:
-        return self.destinations.setdefault(node, Destination(node))
+        one = self.destinations.get(node)
+        if one is None:
+            one = self.destinations[node] = Destination(node)
+        return one
 
 
 class Balancer:
@@ -54,9 +57,11 @@ class Balancer:
             self._functions[function] = _Function(POLICIES[name](self._chance), name)
 
     def _function(self, name: str) -> _Function:
-        if name not in self._functions:
+        known = self._functions.get(name)
+        if known is None:
             self.policy(name, "power-of-d")
-        return self._functions[name]
+            known = self._functions[name]
+        return known
 
     def stays(self, function: str) -> bool:
         """Whether a call runs here without further thought while a container is free here."""
@@ -74,8 +79,8 @@ class Balancer:
             here.report(load, now)
             if here.skipped <= now:
                 among.append(here)
-        if not among:
-            return None
+        if len(among) < 2:
+            return among[0].name if among else None
         return known.policy.choose(among, here if here in among else None, now).name
 
     def sent(self, function: str, node: str) -> None:
@@ -85,21 +90,22 @@ class Balancer:
         one.inflight += 1
 
     def ended(self, function: str, node: str) -> None:
-        """It is out of the way, answered or lost."""
+        """It is out of the way without having run there."""
         one = self._function(function).destination(node)
         one.inflight = max(0, one.inflight - 1)
 
     def answered(self, function: str, node: str, seconds: float, there: float, now: float) -> None:
-        """A call that was sent ran: it took `seconds` in all, of these `there` in the queue and running."""
+        """It ran, and is out of the way: it took `seconds` in all, of these `there` in the queue and running."""
         known = self._function(function)
         one = known.destination(node)
+        one.inflight = max(0, one.inflight - 1)
         old = one.weight is None or now - one.weighed > OLD
         one.weight = seconds if old or one.weight is None else ALPHA * one.weight + (1 - ALPHA) * seconds
         one.weighed = now
         way = max(0.0, seconds - there)
         one.rtt = way if old else ALPHA * one.rtt + (1 - ALPHA) * way
         self._budget(node).succeeded()
-        known.policy.replied(one, list(known.destinations.values()), now)
+        known.policy.replied(one, known.destinations.values(), now)
 
     def heard(self, function: str, node: str, load: Load, now: float) -> None:
         """A node's figures of a function it runs."""
@@ -115,7 +121,10 @@ class Balancer:
         return self._budget(node).take()
 
     def _budget(self, node: str) -> Budget:
-        return self._budgets.setdefault(node, Budget())
+        budget = self._budgets.get(node)
+        if budget is None:
+            budget = self._budgets[node] = Budget()
+        return budget
 
     def forget(self, node: str) -> None:
         """It is gone."""

@@ -4,7 +4,7 @@ Each decides for one function on one broker. Refuses to know where the figures c
 asked at all. Blind dispatch (round-robin or random without weights) is not among them: it ruins the result.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil, sqrt
 from typing import Protocol
 
@@ -25,12 +25,12 @@ GUESS = 0.001
 
 
 class Policy(Protocol):
-    """`choose` is asked for each call, `replied` told of each answer."""
+    """`choose` is asked for each call that has a choice, `replied` told of each answer."""
 
     def choose(self, among: Sequence[Destination], here: Destination | None, now: float) -> Destination:
         """One of `among`, which has at least one. `here` is this node, if it is among them."""
 
-    def replied(self, destination: Destination, among: Sequence[Destination], now: float) -> None:
+    def replied(self, destination: Destination, among: Iterable[Destination], now: float) -> None:
         """Its weight is new."""
 
 
@@ -51,7 +51,7 @@ class PowerOfD:
             picked.insert(0, here)
         return min(picked, key=lambda one: one.predicted(unknown, now))
 
-    def replied(self, destination: Destination, among: Sequence[Destination], now: float) -> None:
+    def replied(self, destination: Destination, among: Iterable[Destination], now: float) -> None:
         """Its figures say it all."""
 
 
@@ -62,7 +62,7 @@ class LeastImpedance:
         """See the class."""
         return min(among, key=lambda one: one.weight or 0.0)
 
-    def replied(self, destination: Destination, among: Sequence[Destination], now: float) -> None:
+    def replied(self, destination: Destination, among: Iterable[Destination], now: float) -> None:
         """The weight is all it needs."""
 
 
@@ -78,7 +78,7 @@ class RandomProportional:
         shares = [1.0 / (one.weight or best) for one in among]
         return self._chance.choices(among, shares)[0]
 
-    def replied(self, destination: Destination, among: Sequence[Destination], now: float) -> None:
+    def replied(self, destination: Destination, among: Iterable[Destination], now: float) -> None:
         """The weight is all it needs."""
 
 
@@ -105,7 +105,7 @@ class RoundRobin:
                 one.turn.deficit -= least
         return chosen
 
-    def replied(self, destination: Destination, among: Sequence[Destination], now: float) -> None:
+    def replied(self, destination: Destination, among: Iterable[Destination], now: float) -> None:
         """A probe that went well ends the probing, one that did not makes the next one later."""
         turn = destination.turn
         if turn.probing:
@@ -114,7 +114,7 @@ class RoundRobin:
             turn.period = FIRST_PERIOD if good else min(2 * turn.period, LAST_PERIOD)
 
 
-def _best(among: Sequence[Destination]) -> float:
+def _best(among: Iterable[Destination]) -> float:
     return min((one.weight for one in among if one.weight), default=GUESS)
 
 
