@@ -56,6 +56,15 @@ def test_a_slow_node_does_not_keep_what_enters_there() -> None:
     assert balancer.stays("f")
 
 
+def test_a_node_full_of_local_sessions_gets_no_remote_calls() -> None:
+    """Where no container is and none could start a call would wait for a session to leave; unless it is so everywhere."""
+    balancer = a_balancer(own=a_load(0, room=0))
+    balancer.heard("f", "a", a_load(0, room=0), 0.0)
+    balancer.heard("f", "b", a_load(3, queued=5), 0.0)
+    assert {balancer.choose("f", ["a", "b"], 0.0) for _ in range(20)} == {"b"}
+    assert balancer.choose("f", ["a"], 0.0) is not None
+
+
 def test_figures_fade() -> None:
     """After some seconds without a report a node is not held to be busy any more."""
     one = Destination("a")

@@ -81,6 +81,8 @@ class Balancer:
                 among.append(here)
         if len(among) < 2:
             return among[0].name if among else None
+        # Where every slot is a session's own, a call would wait for one of them to leave.
+        among = [one for one in among if one.roomy] or among
         return known.policy.choose(among, here if here in among else None, now).name
 
     def sent(self, function: str, node: str) -> None:

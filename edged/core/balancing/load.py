@@ -82,6 +82,11 @@ class Destination:
         self._load, self._heard, self.sent = load, now, 0
 
     @property
+    def roomy(self) -> bool:
+        """Whether it has a container for the function or could start one, as far as is known."""
+        return self._load is None or self._load.room > 0
+
+    @property
     def service(self) -> float | None:
         """Seconds that a call runs there, as far as is known."""
         return self._load.service_us / 1e6 if self._load and self._load.service_us else None
