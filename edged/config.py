@@ -8,6 +8,7 @@ from typing import Any
 
 from edged.core import schema as s
 from edged.core.schema import Field, Mistakes
+from edged.core.store_url import parse_store_url
 from edged_protocol.ids import valid_name
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})\Z")
@@ -33,13 +34,8 @@ def _name(value: Any) -> str:
 
 def _url(value: Any) -> str:
     url = s.text(value)
-    if url.startswith("sqlite:"):
-        return url
-    if url.startswith("mesh:") and valid_name(url.removeprefix("mesh:")):
-        return url
-    if url.startswith("redis"):
-        raise ValueError("the redis store is not available in this version")
-    raise ValueError(f"sqlite:, sqlite:PATH or mesh:NODE was expected, not {value!r}")
+    parse_store_url(url)
+    return url
 
 
 def _key(value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+from support.redis_server import RedisServer
 
 from edged.core.records import (
     MAX_DELTAS,
@@ -35,7 +36,7 @@ from edged.core.records import (
     Write,
     Written,
 )
-from edged.daemon.stores import Store, ask
+from edged.daemon.stores import Store, ask, open_store
 from edged.daemon.stores.mesh import Answer, MeshStore, serve
 from edged.daemon.stores.sqlite import SqliteStore
 from edged.daemon.timers import Timers
@@ -84,9 +85,24 @@ def over_the_wire(served: Store) -> Callable[..., bool]:
     return send
 
 
+@asynccontextmanager
+async def redis(path: Path) -> AsyncIterator[Store]:
+    """A Redis server of its own, begun again with the files of its former life."""
+    server = RedisServer(path / "redis").start()
+    try:
+        async with trio.open_nursery() as nursery:
+            store = open_store(server.url, path, reach=None, timers=None)  # type: ignore[arg-type]
+            await nursery.start(store.run)
+            yield store
+            nursery.cancel_scope.cancel()
+    finally:
+        server.kill()
+
+
 DRIVERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Store]]] = {
     "sqlite": sqlite,
     "mesh": mesh,
+    "redis": redis,
 }
 
 Open = Callable[[], AbstractAsyncContextManager[Store]]

@@ -39,6 +39,7 @@ from edged.core.records import (
 )
 from edged.core.row import Row, Slot
 
+from .interface import durable
 from .schema import lock, open_file
 
 CACHE_BYTES = 16 * 1024 * 1024
@@ -112,11 +113,6 @@ def _range(session: int) -> tuple[int, int]:
     return session << 8, session << 8 | 0xFF
 
 
-def _durable(op: Op) -> bool:
-    """Whether power loss must not undo it: an epoch or a lease that goes back has two owners."""
-    return op.durable if isinstance(op, Write) else isinstance(op, Renew | Forget)
-
-
 class Database:
     """`apply` batches, then `close`; `problem` says why nothing is answered any more."""
 
@@ -166,7 +162,7 @@ class Database:
         return [outcome for op in ops for outcome in self.apply([op])]
 
     def _transaction(self, ops: Sequence[Op]) -> list[Outcome]:
-        self._sync_level(any(map(_durable, ops)))
+        self._sync_level(any(map(durable, ops)))
         now = time.time()  # noqa: TID251 - kept on disk for people to read, compared with nothing
         outcomes = [self._one(op, now) for op in ops]
         self._flush()

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from edged.core.records import Load, Op, Outcome, Write
+from edged.core.records import Forget, Load, Op, Outcome, Renew, Write
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StoreStatistics:
-    """A snapshot. `problem`: why nothing is answered any more; `slowest`: seconds."""
+    """A snapshot. `problem`: why nothing is answered; `slowest`: seconds; `durability`: what an
+    acknowledged write survives, where the driver can tell."""
 
     driver: str
     problem: str | None
@@ -35,6 +36,7 @@ class StoreStatistics:
     operations: int
     failed: int
     slowest: float
+    durability: str = ""
 
 
 class Store(Protocol):
@@ -75,6 +77,11 @@ def answer(done: Done, outcome: Outcome) -> None:
         done(outcome)
     except Exception:
         log.exception("a store's answer could not be used")
+
+
+def durable(op: Op) -> bool:
+    """Whether nothing may undo it once it is acknowledged: an epoch or a lease that goes back has two owners."""
+    return op.durable if isinstance(op, Write) else isinstance(op, Renew | Forget)
 
 
 def weight(op: Op) -> int:

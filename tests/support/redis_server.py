@@ -1,0 +1,78 @@
+"""A real redis-server of the test's own: on a free port, with its log of writes, to be killed and started again."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+PATIENCE = 30.0
+PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
+
+
+class RedisServer:
+    """`start`, `kill`, `pause`; what it wrote lies in a directory and is read by its next life."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        assert PROGRAM, "no redis-server here: make deps"
+        directory.mkdir(exist_ok=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self._directory = directory
+        self._options = options or ("--appendonly", "yes", "--appendfsync", "everysec", "--save", "")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self, *more: str) -> "RedisServer":
+        """Begin a life; `more` are options for this one. It answers when this returns, were it only with an error."""
+        where = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory))
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(PROGRAM), *where, "--protected-mode", "no", *self._options, *more], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.say("PING")
+            except OSError:
+                assert time.monotonic() < deadline
+                assert self._process.poll() is None, (self._directory / "log").read_text()[-2000:]
+                time.sleep(0.005)
+            else:
+                return self
+
+    def say(self, *words: str, password: str = "") -> str:
+        """One command; its reply as it came."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
+            said = [("AUTH", password), words] if password else [words]
+            for command in said:
+                parts = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in command)
+                connection.sendall(f"*{len(command)}\r\n{parts}".encode())
+                reply = connection.recv(65536)
+                if not reply:
+                    raise ConnectionError("closed")
+        return reply.decode()
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """As with power gone, but for what the kernel has."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def pause(self) -> None:
+        """Until `resume` it does nothing, and its connections stay."""
+        assert self._process is not None
+        self.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        self.signal(signal.SIGCONT)
