@@ -30,7 +30,7 @@ lint: $(BIN)/.stamp
 	$(BIN)/lint-imports
 
 deps:
-	@tools/setup/debian.sh 'gcc:gcc libc6-dev' node:nodejs ip:iproute2 systemd-analyze:systemd strace:strace unshare:util-linux
+	@tools/setup/debian.sh 'gcc:gcc libc6-dev' node:nodejs ip:iproute2 systemd-analyze:systemd strace:strace unshare:util-linux redis-server:redis-server
 
 test: deps lint
 	$(BIN)/python -m pytest -q

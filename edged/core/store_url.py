@@ -3,6 +3,7 @@
 Decides which URLs name a store. Refuses to know drivers: a configuration is checked without opening anything.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -61,7 +62,7 @@ def parse_store_url(url: str) -> StoreUrl:
         return MeshUrl(rest)
     if scheme in ("redis", "rediss"):
         return _redis(url)
-    raise ValueError(f"{EXPECTED} was expected, not {url!r}")
+    raise ValueError(f"{EXPECTED} was expected, not {re.sub('//.*@', '//…@', url)!r}")
 
 
 def shown(url: str) -> str:

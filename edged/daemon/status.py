@@ -12,6 +12,7 @@ from edged.core.balancing import loads as figures_of
 from edged.core.membership import MAX_BODY, Status
 from edged.core.placement import Place, why_not
 from edged.core.records import MAX_PAGE, Listed, ListSessions
+from edged.core.store_url import shown
 from edged_protocol import messages as m
 from edged_protocol.codec import pack, unpack
 from edged_protocol.errors import RemoteProtocolError
@@ -143,6 +144,7 @@ async def status(node: "Node") -> m.Map:
     """`node.status`. Remote-state sessions belong to no node: counted in the store, as far as one page goes."""
     outcome, trouble = await node.store.probe(ListSessions(limit=MAX_PAGE))
     rows = outcome.rows if isinstance(outcome, Listed) else None
+    store = node.store.statistics()
     return {
         "name": node.name,
         "address": node.gossip.core.record.address,
@@ -164,8 +166,10 @@ async def status(node: "Node") -> m.Map:
         "gossip": {"health": node.gossip.core.health, "refused": node.gossip.refused},
         "peers": [row for row in nodes(node) if row["name"] != node.name],
         "store": {
-            "url": node.config.store.url,
+            "url": shown(node.config.store.url),
+            "driver": store.driver,
             "ok": trouble is None,
             "state": "ok" if trouble is None else f"failing: {trouble}",
+            "durability": store.durability,
         },
     }

@@ -49,7 +49,7 @@ class FakeStore:
         task_status.started()
 
     def statistics(self) -> StoreStatistics:
-        return StoreStatistics("fake", self.problem, 0, 0, 0, 0, 0.0)
+        return StoreStatistics("fake", self.problem, 0, 0, 0, 0, 0.0, "none at all")
 
 
 @pytest.fixture
@@ -90,7 +90,8 @@ async def test_a_store_that_answers_is_ok(node: Node, store: FakeStore) -> None:
     """Its answer is counted: remote-state sessions are those in the store that no node holds."""
     store.answers[r.ListSessions] = rows("remote", "local", "remote")
     said = await status(node)
-    assert said["store"] == {"url": "sqlite:", "ok": True, "state": "ok"}
+    about = {"url": "sqlite:", "driver": "fake", "durability": "none at all"}
+    assert said["store"] == {**about, "ok": True, "state": "ok"}
     assert said["sessions"] == {"local": 0, "active": 0, "remote": 2, "more": False}
 
 
@@ -106,7 +107,7 @@ async def test_a_store_that_fails_says_why(node: Node, store: FakeStore) -> None
     """The reason is shown, and no count is made up."""
     store.answers[r.ListSessions] = r.StoreFailed(False, "the disk is gone")
     said = await status(node)
-    assert said["store"] == {"url": "sqlite:", "ok": False, "state": "failing: the disk is gone"}
+    assert (said["store"]["ok"], said["store"]["state"]) == (False, "failing: the disk is gone")
     assert said["sessions"]["remote"] is None
     assert said["sessions"]["more"] is False
 

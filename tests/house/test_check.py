@@ -27,7 +27,7 @@ insecure = true
 LINES = {
     2: "unknown key node.nam (did you mean name?)",
     6: "listen.address: host:port was expected, not 'here'",
-    10: "store.url: sqlite:, sqlite:PATH or mesh:NODE was expected, not 'mysql:'",
+    10: "store.url: sqlite:, sqlite:PATH, redis://HOST:PORT/DB or mesh:NODE was expected, not 'mysql:'",
     13: "capacity.containers: a whole number from 0 to 4096 was expected, not -1",
     15: "unknown section [securty] (did you mean security?)",
 }
