@@ -6,6 +6,8 @@ Decides nothing. `origin` is opaque here: whoever delivers the answer knows what
 from collections.abc import Sequence
 from typing import Any
 
+from .chains import Link, chain_of
+
 
 class Call:
     """One invocation on its way through this node. Times are monotonic seconds.
@@ -19,6 +21,8 @@ class Call:
     """Retries that wait for this call's answer."""
     attempt = 0
     away = False
+    chain: tuple[Link, ...] = ()
+    """Who waits for this call."""
     container: Any = None
     entry: Any = None
     holds = False
@@ -67,3 +71,5 @@ class Call:
                 setattr(self, name, value)
         if type(meta.get("traceparent")) is str:
             self.traceparent = meta["traceparent"]
+        if "chain" in meta:
+            self.chain = chain_of(meta["chain"])

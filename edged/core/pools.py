@@ -55,6 +55,7 @@ class Pool:
         self._queue: deque[Call] = deque()
         self._held: dict[Hashable, deque[Call]] = {}
         self._idle_since: dict[Hashable, float] = {}
+        self._overrun: set[Hashable] = set()
         self.starting = 0
         self._service = 1.0
         self._mean = 0.0
@@ -78,6 +79,20 @@ class Pool:
         self._arrived += 1
         return True
 
+    def withdraw(self, call: Call) -> None:
+        """Take back a call that was just submitted."""
+        assert self._queue[-1] is call
+        self._queue.pop()
+
+    def queued(self) -> list[Call]:
+        """The calls that wait for a container."""
+        return list(self._queue)
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether a container starts, or may be started."""
+        return self.starting > 0 or len(self._held) < self._maximum
+
     def _let_go(self) -> None:
         """Calls that nobody waits for any more take no room."""
         self._queue = deque(call for call in self._queue if not call.answered)
@@ -87,7 +102,7 @@ class Pool:
         have = len(self._held) + self.starting
         free = len(self._idle_since) + self.starting + max(0, min(spare, self._maximum - have))
         queued = len(self._queue)
-        return queued < free or 0.0 < queued * self._mean < PREFETCH * len(self._held)
+        return queued < free or 0.0 < queued * self._mean < PREFETCH * (len(self._held) - len(self._overrun))
 
     def sample(self, now: float) -> None:
         """Once a second or so: how many calls arrive."""
@@ -127,7 +142,7 @@ class Pool:
     def _least_loaded(self, depth: int) -> Hashable | None:
         best, fewest = None, depth
         for container, held in self._held.items():
-            if len(held) < fewest:
+            if len(held) < fewest and container not in self._overrun:
                 best, fewest = container, len(held)
                 if fewest == 0:
                     break
@@ -139,6 +154,7 @@ class Pool:
         if held is None or call not in held:
             return
         held.remove(call)
+        self._overrun.discard(container)
         if held:
             held[0].started = held[0].started or now
         else:
@@ -149,9 +165,15 @@ class Pool:
         self._service = max(seconds, 0.9 * self._service + 0.1 * seconds, 1e-6)
 
     def overdue(self, container: Hashable) -> list[Call]:
-        """Take back what waits behind the running call of `container`; it goes to the queue's head."""
+        """Take back what waits behind the running call of `container`; it goes to the queue's head.
+
+        Until that call ends the container is given nothing more.
+        """
         held = self._held.get(container)
-        if held is None or len(held) < 2:
+        if not held:
+            return []
+        self._overrun.add(container)
+        if len(held) < 2:
             return []
         taken = list(held)[1:]
         del self._held[container]
@@ -168,6 +190,7 @@ class Pool:
         """A container is gone; the call it ran, the rest goes back to the queue's head."""
         held = self._held.pop(container, None)
         self._idle_since.pop(container, None)
+        self._overrun.discard(container)
         if not held:
             return None
         running = held.popleft()
@@ -184,6 +207,8 @@ class Pool:
         queued = len(self._queue)
         if not queued:
             return 0
+        if len(self._overrun) == len(self._held):
+            return queued
         if not self._mean or now - self._queue[0].arrived > GROW_DELAY:
             return queued
         predicted = queued * self._mean / max(1, len(self._held))

@@ -63,16 +63,18 @@ class Deadlines:
         """Nobody waits for a call of `link`: drop it if it has not begun, tell the node that has it, else let
         it end, its slot taken until then. A hint: one that came in the same moment as its call may miss it."""
         call = self._by_origin(link, id_)
-        if call is None or call.answered:
-            return
+        if call is not None and not call.answered and self.give_up(call):
+            self._count(link, now)
+
+    def give_up(self, call: Call) -> bool:
+        """Nobody waits for `call`; whether it had begun."""
         holder = next((peer for peer in self._relay.peers.values() if peer.waiting.get(call.serial) is call), None)
         if holder is not None:
             holder.send(encode(m.Cancel(call.serial)))
             self._relay.touch(holder)
         elif call.container is None and call.started == 0.0:
             self._over(call, "cancelled before it began")
-        if holder is not None or call.container is not None:
-            self._count(link, now)
+        return holder is not None or call.container is not None
 
     def _by_origin(self, link: Link, id_: int) -> Call | None:
         """Found by an index made at most once a sweep: a list of calls is long, and so may cancels be."""

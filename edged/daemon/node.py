@@ -36,6 +36,7 @@ from .listeners import Listeners
 from .locations import Locations
 from .mesh_streams import Followed
 from .moves import Moves
+from .nested import Nested
 from .peers import Peers
 from .relay import Relay
 from .renewal import Renewal
@@ -129,6 +130,7 @@ class Node:
         self.drain = Drain(emptying, self.deployments.rest, self.events.note)
         self.gossip = Gossip(self)
         self.deadlines = Deadlines(self.relay, self.workers)
+        self.workers.nested = Nested(self.relay, self.workers, self.deadlines)
         self.connections = Connections(self, self.relay, self.hub, nursery)
 
     def _workers(self) -> Workers:

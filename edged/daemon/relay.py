@@ -27,7 +27,7 @@ from .link import Link
 from .spread import NOT_RUN_THERE, Spread
 from .stores import Store
 from .timers import Timers
-from .workers import Worker, Workers
+from .workers import WAITS_FOR_ITSELF, Worker, Workers
 
 log = logging.getLogger(__name__)
 
@@ -99,18 +99,20 @@ class Relay:
 
     # In
 
-    def invoke(self, link: Link, message: m.Invoke, now: float) -> None:
-        """A call from a device, an operator or another node."""
+    def invoke(self, link: Link, message: m.Invoke, now: float, among: list[Call] | None = None) -> None:
+        """A call from a device, an operator, another node, or a container, whose calls it joins (`nested`)."""
         id_, function, session, method, call_id, timeout, body, meta, _ = message
         timeout = min(timeout, MAX_TIMEOUT_MS) or self.workers.default_timeout(function)
         serial, deadline = next(self._serials), now + timeout / 1000
         call = Call((link, id_), serial, function, session, method, call_id, now, deadline, body, meta)
         if link.role != "node":
             call.hops = 0
+            if call.chain and link.role != "worker":
+                call.chain = ()
             if link.inflight >= MAX_INFLIGHT:
                 self._say(call, 101, "too many calls in flight on this connection")
                 return
-        if self.draining:
+        if self.draining and link.role != "worker":  # what runs ends, and may need others for it
             self._say(call, 102, "the node is stopping")
             return
         if len(self.calls) >= MAX_CALLS:
@@ -119,6 +121,8 @@ class Relay:
         if session is not None and not valid_session(session):
             self._say(call, 201, "not a session key")
             return
+        if among is not None:
+            among.append(call)
         link.inflight += 1
         call.holds = True
         self.calls[serial] = call
@@ -168,6 +172,8 @@ class Relay:
             node = self.spread.full_here(call, now)
             if node is not None:
                 self.forward(call, node, now)
+            elif reason == WAITS_FOR_ITSELF:
+                self.answer(fx.Answer(call, 201, b"", reason, None))
             else:
                 self.answer(fx.Answer(call, 101, b"", reason, {"retry_after_ms": 20}))
             return
@@ -214,6 +220,8 @@ class Relay:
             meta["attempt"] = call.attempt
         if call.traceparent is not None:
             meta["traceparent"] = call.traceparent
+        if call.chain:
+            meta["chain"] = [list(link) for link in call.chain]
         return meta
 
     def seat(self, key: SessionKey) -> Seat:
@@ -441,7 +449,7 @@ class Relay:
     def _run_pool(self, call: Call, now: float) -> None:
         reason = self.workers.submit(call, now)
         if reason is not None:
-            self.call_lost(call, 101, reason)
+            self.call_lost(call, 201 if reason == WAITS_FOR_ITSELF else 101, reason)
 
     def _ask(self, seat: Seat, effect: fx.Ask) -> None:
         token = effect.token

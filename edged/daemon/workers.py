@@ -7,7 +7,7 @@ its link. A container that dies is told to whoever used it: the pool, or the ses
 import logging
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -24,6 +24,9 @@ from .host import Container, Host, Spec, StartFailed
 from .hub import Hub
 from .link import Link
 
+if TYPE_CHECKING:
+    from .nested import Nested
+
 log = logging.getLogger(__name__)
 
 DEFAULT_MS = 2000
@@ -31,6 +34,10 @@ DEFAULT_MS = 2000
 
 STEAL_AFTER = 0.005
 """Seconds a call may run before those held behind it are given to other containers."""
+
+
+WAITS_FOR_ITSELF = "all containers of the function wait for calls that wait for a container of it"
+"""Why a call that was made by one of them is refused: no time would help."""
 
 
 class Worker:
@@ -43,6 +50,8 @@ class Worker:
         self.name = container.name
         self.seat: Any = None
         self.calls: dict[int, Call] = {}
+        self.children: dict[int, list[Call]] = {}
+        """What its calls, by their serials, have asked of others."""
         self.verbs: dict[int, Callable[[m.Reply | m.Error], None]] = {}
         self.ready = trio.Event()
 
@@ -127,6 +136,7 @@ class Workers:
         self._starting = 0
         self._alive: set[Worker] = set()
         self._hungry: set[Deployed] = set()
+        self.nested: Nested
         self.resting = False
         """The node is drained: what is here runs to its end, nothing new is offered."""
 
@@ -198,8 +208,24 @@ class Workers:
             return f"{call.function} is not deployed here"
         if not function.pool.submit(call):
             return "the function's queue is full"
+        if call.chain and self._waits_for_itself(function):
+            function.pool.withdraw(call)
+            return WAITS_FOR_ITSELF
         self._hungry.add(function)
         return None
+
+    def _waits_for_itself(self, function: Deployed) -> bool:
+        """Whether every container of a pool that cannot grow waits, for calls in this very pool's queue only."""
+        pool = function.pool
+        if pool.may_grow and self._has_room(function):
+            return False
+        queued = pool.queued()
+        for worker in pool.containers():
+            assert isinstance(worker, Worker)
+            asked = [call for calls in worker.children.values() for call in calls if not call.answered]
+            if not asked or not all(call in queued for call in asked):
+                return False
+        return True
 
     def feed_hungry(self) -> None:
         """Feed every pool that got calls in this wakeup: once, not once a call."""
@@ -244,15 +270,22 @@ class Workers:
         """Whether a slot is free, after ending an idle pool container of another function if need be."""
         if self.used < self._slots:
             return True
+        idle = self._idle_elsewhere(asking)
+        if idle is not None:
+            self.end(idle)
+        return idle is not None
+
+    def _has_room(self, asking: Deployed) -> bool:
+        """Whether `_make_room` would find any."""
+        return self.used < self._slots or self._idle_elsewhere(asking) is not None
+
+    def _idle_elsewhere(self, asking: Deployed) -> Worker | None:
         now = trio.current_time()
         for function in self.versions():
-            if function is asking:
-                continue
-            for worker in function.pool.idle(now, 0.0):
+            for worker in function.pool.idle(now, 0.0) if function is not asking else ():
                 assert isinstance(worker, Worker)
-                self.end(worker)
-                return True
-        return False
+                return worker
+        return None
 
     async def _pool_container(self, function: Deployed) -> None:
         try:
@@ -322,6 +355,7 @@ class Workers:
         connection = Connection.acceptor(lambda _: m.Welcome(self._welcome))
         worker = Worker(function, container, Link(container.sock, connection, self._received, self._hub))
         worker.link.name = name
+        worker.link.role = "worker"
         worker.link.info["worker"] = worker
         self._alive.add(worker)
         function.workers.add(worker)
@@ -353,6 +387,8 @@ class Workers:
                 self._one_answer(worker, message, now)
             elif isinstance(message, m.Reply) and message.id in worker.verbs:
                 worker.verbs.pop(message.id)(message)
+            elif isinstance(message, m.Invoke):
+                self.nested.asked(worker, message, now)
         if worker.seat is None:
             self._hungry.add(worker.function)
 
@@ -365,6 +401,8 @@ class Workers:
         call = worker.calls.pop(message.id, None)
         if call is None:
             return
+        if worker.children:
+            self.nested.parent_ended(worker, call)
         if worker.seat is None:
             run = (message.meta or {}).get("run_us")
             seconds = run / 1e6 if type(run) is int else now - call.started
@@ -374,6 +412,7 @@ class Workers:
     def _ended(self, worker: Worker) -> None:
         self._alive.discard(worker)
         worker.function.workers.discard(worker)
+        self.nested.container_ended(worker)
         seat, worker.seat = worker.seat, None
         if seat is not None:
             self._seat_lost(seat)
@@ -400,7 +439,7 @@ class Workers:
             worker.link.cut("hard limit")
 
     def steal(self, call: Call, now: float) -> None:
-        """The call takes long: give what is held behind it to other containers."""
+        """The call takes long, or waits itself: give what is held behind it to other containers."""
         worker = call.container
         if not isinstance(worker, Worker) or worker.seat is not None:
             return

@@ -21,7 +21,7 @@ MESSAGE_CHARS = 500
 
 
 class Unpackable(Exception):
-    """A handler returned what msgpack cannot carry."""
+    """A handler returned, or called with, what msgpack cannot carry."""
 
 
 class Refused(Exception):
@@ -61,6 +61,15 @@ def traceback_tail(error: BaseException) -> str:
         lines = [type(error).__name__]
     text = "".join(lines).rstrip().encode("utf-8", "replace")
     return text[-TRACEBACK_BYTES:].decode("utf-8", "ignore")
+
+
+def packed(arguments: tuple[Any, ...]) -> bytes:
+    """Arguments of a call as its body. Raises Unpackable."""
+    try:
+        data: bytes = _pack(arguments)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise Unpackable(f"an argument is what msgpack cannot carry: {error}") from error
+    return data
 
 
 def packed_result(method: Method, value: Any) -> bytes:

@@ -7,6 +7,8 @@ needs 66 for an echo. The peer is the node's daemon, which is trusted: its frame
 """
 
 import fcntl
+import math
+import select
 import socket
 import struct
 import time
@@ -60,6 +62,16 @@ class Channel:
     def stale(self) -> bool:
         """Whether the last look at the socket is so old that another is due between two calls."""
         return time.monotonic() - self._looked > LOOK_SECONDS
+
+    def fileno(self) -> int:
+        """The socket's number, for who waits for it in an event loop."""
+        return self._sock.fileno()
+
+    def readable(self, seconds: float) -> bool:
+        """Wait until there is something to receive; False when there is not in that time."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(math.ceil(max(0.0, seconds) * 1000)))
 
     def receive(self, *, wait: bool = True) -> list[list[Any]]:
         """All that can be read now; with `wait` at least one read. Raises Closed."""

@@ -5,6 +5,7 @@ Refuses to know how the call arrived and what becomes of the wishes expressed he
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 from .state import State
@@ -15,7 +16,9 @@ Mode = Literal["remote", "local", "stateless"]
 class Session:
     """One call's view of its session; not valid after the handler has returned."""
 
-    __slots__ = ("_state", "call_id", "deadline", "epoch", "key", "mode", "node", "preference", "version")
+    __slots__ = (
+        "_calls", "_state", "call_id", "deadline", "epoch", "key", "mode", "node", "parent", "preference", "version",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -28,8 +31,10 @@ class Session:
         epoch: int = 0,
         version: int = 0,
         deadline: float = math.inf,
+        calls: Callable[..., Any] | None = None,
     ) -> None:
         self._state = state
+        self._calls = calls
         self.node = node
         """Name of the node this runs on."""
         self.key = key
@@ -43,6 +48,7 @@ class Session:
         self.deadline = deadline
         """On `time.monotonic`: nobody waits for the answer after it."""
         self.preference: str | None = None
+        self.parent: Any = None
 
     @property
     def state(self) -> Any:
@@ -61,6 +67,20 @@ class Session:
     def remaining(self) -> float:
         """Seconds until the deadline; negative when it has passed."""
         return self.deadline - time.monotonic()
+
+    def call(
+        self, function: str, method: str = "", *args: Any, session: str | None = None, timeout: float = math.inf
+    ) -> Any:
+        """Call another function, or with `session` another session, and give its result; in an async handler
+        `await` it. It has what is left of this call's time, or less with `timeout` seconds. Raises CallError,
+        of which the hundreds of `code` say what is known of the effect.
+
+        It has a call id that follows from this call's: run again, this handler repeats its calls, and each
+        counts once in the session it goes to.
+        """
+        if self._calls is None:
+            raise RuntimeError("a hook cannot call others, only a handler")
+        return self._calls(self, function, method, args, session, timeout)
 
     def prefer(self, mode: Literal["local", "remote"]) -> None:
         """Ask for a mode (the application trigger); acted on after this call."""

@@ -3,9 +3,9 @@
 Decides how a call becomes a handler's run and what is answered. Refuses to know processes (zygote.py) and
 bytes (channel.py). A handler may do anything, so whatever it raises is an answer and undoes its changes.
 
-The loop is written once, as coroutines: a function of plain handlers is driven without an event loop, as
-none of its awaits ever waits; with an async handler trio runs the same code. A handler never has company,
-so the loop may block in `recv` under trio too.
+What a call is, is written once, as coroutines: a function of plain handlers is driven without an event loop, as
+none of its awaits ever waits. With an async handler trio runs them, beside a task that reads the socket; while no
+call is in hand nothing else could run, so that task blocks in `recv` then.
 """
 
 import math
@@ -13,17 +13,19 @@ import os
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 
-from edged_protocol.errors import Code
+from edged_protocol.errors import Code, call_error
 from edged_protocol.limits import MAX_BODY, PROTO
 
-from .answers import MESSAGE_CHARS, Refused, failed, packed_result
+from .answers import MESSAGE_CHARS, Refused, failed, packed, packed_result
 from .channel import Channel, Closed
 from .function import Function, Method
+from .lines import BlockingLine, TrioLine, Waiting
+from .outside import Line, Outside, Parent, run_blocking
 from .session import Session
 from .sessions import VERBS, Held, Sessions
 from .state import State
@@ -61,6 +63,11 @@ class Worker:
         self._sessions = Sessions(function, self._kind, max_state)
         self._seconds: dict[str, float] = {}
         self._running = True
+        self._busy = False
+        self._outside = Outside()
+        self._waiting = Waiting()
+        self._blocking: Line = BlockingLine(channel, self._waiting, self._take)
+        self._trio: Line | None = None
 
     async def serve(self) -> None:
         """Until worker.stop. Raises Closed when the daemon is gone."""
@@ -76,6 +83,34 @@ class Worker:
                 await self._answer(message, arrived)
                 self._send()
         self._channel.flush()
+
+    async def serve_async(self) -> None:
+        """The same under trio: one task reads, another runs the calls, as long as there are any."""
+        import trio  # a tenth of a second and five megabytes: only for those who need it
+
+        self._trio = TrioLine(self._channel, self._waiting)
+        self._greet()
+        async with trio.open_nursery() as nursery:
+            while self._running:
+                if self._queue and not self._busy:
+                    self._busy = True
+                    nursery.start_soon(self._serve_queue, nursery.cancel_scope)
+                if self._busy:
+                    await trio.lowlevel.wait_readable(self._channel)
+                self._take(self._channel.receive(wait=not self._busy))
+
+    async def _serve_queue(self, scope: Any) -> None:
+        """Until nothing waits any more; whoever ends the loop ends the reading too."""
+        while self._queue and self._running:
+            _, (message, arrived) = self._queue.popitem(last=False)
+            await self._answer(message, arrived)
+            if self._channel.stale:
+                self._take(self._channel.receive(wait=False))
+            self._send()
+        self._channel.flush()
+        self._busy = False
+        if not self._running:
+            scope.cancel()
 
     def _greet(self) -> None:
         info = {
@@ -106,6 +141,8 @@ class Worker:
             elif kind == 2:
                 self._node = self._sessions.node = message[1].get("node") or "?"
                 self._channel.max_frame = message[1].get("max_frame", self._channel.max_frame)
+            elif kind == 17 or kind == 18:
+                self._waiting.answered(message)
             elif kind == 4:
                 self._channel.answer(self._channel.encode((5, message[1])))
                 self._channel.flush()
@@ -159,6 +196,7 @@ class Worker:
             epoch=meta.get("epoch", held.epoch if held else 0),
             version=meta.get("version", held.version if held else 0),
             deadline=deadline,
+            calls=partial(self._call_out, call.id, method.is_async),
         )
         if held is not None:
             return await self._run_local(call, method, session, arguments, held, started)
@@ -247,6 +285,19 @@ class Worker:
             held.epoch, held.version = session.epoch, session.version + 1
         return frame
 
+    def _call_out(
+        self, id_: int, is_async: bool, session: Session, function: str, method: str,
+        arguments: tuple[Any, ...], key: str | None, timeout: float,
+    ) -> Any:  # fmt: skip
+        """`s.call`: the result, or for an async handler what it has to await."""
+        body = packed(arguments)
+        if len(body) > min(MAX_BODY, self._channel.max_frame - FRAME_MARGIN):
+            raise call_error(Code.TOO_LARGE, f"the arguments take {len(body)} bytes")
+        parent = session.parent = session.parent or Parent(id_, session.call_id, session.deadline)
+        line = self._trio if is_async and self._trio is not None else self._blocking
+        coroutine = self._outside.call(line, parent, function, key, method, body, timeout)
+        return coroutine if is_async else run_blocking(coroutine)
+
     async def _handle(self, method: Method, session: Session, arguments: list[Any]) -> Any:
         begun = time.monotonic()
         try:
@@ -316,21 +367,13 @@ def run(function: Function, sock: socket.socket, name: str, max_state: int) -> N
     worker = Worker(function, channel, name, max_state)
     try:
         if function.is_async:
-            import trio  # a tenth of a second and five megabytes: only for those who need it
+            import trio
 
-            trio.run(worker.serve)
+            trio.run(worker.serve_async)
         else:
-            _drive(worker.serve())
-    except Closed:
-        return
+            run_blocking(worker.serve())
+    except* Closed:  # under trio it comes in a group
+        pass
     finally:
         channel.close()
 
-
-def _drive(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that never waits for anything."""
-    try:
-        coroutine.send(None)
-    except StopIteration:
-        return
-    raise RuntimeError("a handler that is not async awaited something")

@@ -66,6 +66,25 @@ def test_prefetch_only_for_tiny_calls_and_taken_back() -> None:
     assert [call for _, call in pool.assign(3.0)] == taken[:1], "a long call ends the prefetch"
 
 
+def test_a_container_whose_call_overruns_gets_no_more() -> None:
+    """What was taken back does not return to it, and counts as waiting for a container that is not there yet."""
+    pool = Pool(0, 4, 100)
+    pool.add("a", 0.0)
+    teach_short_calls(pool)
+    for number in range(3):
+        pool.submit(a_call(number))
+    held = pool.assign(1.0)
+    taken = pool.overdue("a")
+    assert len(taken) == len(held) - 1 > 0
+    assert pool.assign(1.0) == []
+    assert pool.wanted(1.0) == len(taken)
+    pool.add("b", 2.0)
+    assert {container for container, _ in pool.assign(2.0)} == {"b"}
+    pool.finished("a", held[0][1], 1.0, 3.0)
+    pool.submit(a_call(9))
+    assert [container for container, _ in pool.assign(3.0)] == ["a"]
+
+
 def teach_short_calls(pool: Pool) -> None:
     """Let the pool measure a few hundred calls of ten microseconds."""
     for _ in range(300):
