@@ -10,7 +10,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from edged_protocol.ids import valid_name
 
-EXPECTED = "sqlite:, sqlite:PATH, redis://HOST:PORT/DB or mesh:NODE"
+_EXPECTED = "sqlite:, sqlite:PATH, redis://HOST:PORT/DB or mesh:NODE"
+
+_SHAPE = "redis://HOST:PORT/DB was expected; in a password # / ? and @ are written %23 %2F %3F %40"
 
 MAX_REPLICAS = 16
 """More than anybody waits for."""
@@ -62,7 +64,7 @@ def parse_store_url(url: str) -> StoreUrl:
         return MeshUrl(rest)
     if scheme in ("redis", "rediss"):
         return _redis(url)
-    raise ValueError(f"{EXPECTED} was expected, not {re.sub('//.*@', '//…@', url)!r}")
+    raise ValueError(f"{_EXPECTED} was expected, not {re.sub('//.*@', '//…@', url)!r}")
 
 
 def shown(url: str) -> str:
@@ -76,9 +78,9 @@ def _redis(url: str) -> RedisUrl:
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname
     except ValueError:
-        raise ValueError("redis://HOST:PORT/DB was expected, with a port up to 65535") from None
+        raise ValueError(f"{_SHAPE}, and a port is at most 65535") from None
     if not host or parts.fragment:
-        raise ValueError("redis://HOST:PORT/DB was expected; in a password, # / ? and @ are written %23 %2F %3F %40")
+        raise ValueError(_SHAPE)
     options = _options(parts.query)
     tls = parts.scheme == "rediss"
     if "ca" in options and not tls:

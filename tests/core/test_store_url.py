@@ -40,7 +40,7 @@ def test_a_url_names_a_store(url: str, store: object) -> None:
         ("mysql:x", "was expected, not 'mysql:x'"),
         ("redis:", "HOST:PORT"),
         ("redis://", "HOST:PORT"),
-        ("redis://hall:99999", "a port up to 65535"),
+        ("redis://hall:99999", "a port is at most 65535"),
         ("redis://hall/x", "the database: a number"),
         ("redis://hall/-1", "the database: a number"),
         ("redis://hall?replica=1", "'replica' is no option"),

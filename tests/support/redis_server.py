@@ -28,23 +28,27 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self, *more: str) -> "RedisServer":
-        """Begin a life; `more` are options for this one. It answers when this returns, were it only with an error."""
+    def start(self, *more: str, loading: bool = False) -> "RedisServer":
+        """Begin a life; `more` are options for this one. When this returns it has read its files, or with `loading`
+        is still at it."""
         where = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory))
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [str(PROGRAM), *where, "--protected-mode", "no", *self._options, *more], stdout=log, stderr=log
             )
         deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self.say("PING")
-            except OSError:
-                assert time.monotonic() < deadline
-                assert self._process.poll() is None, (self._directory / "log").read_text()[-2000:]
-                time.sleep(0.005)
-            else:
-                return self
+        while not self._answers(loading):
+            assert time.monotonic() < deadline
+            assert self._process.poll() is None, (self._directory / "log").read_text()[-2000:]
+            time.sleep(0.005)
+        return self
+
+    def _answers(self, loading: bool) -> bool:
+        try:
+            said = self.say("PING")
+        except OSError:
+            return False
+        return said.startswith("-LOADING") is loading
 
     def say(self, *words: str, password: str = "") -> str:
         """One command; its reply as it came."""
