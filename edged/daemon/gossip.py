@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from edged.core.membership import Changed, Effect, Membership, Send, Status, Sync, Told
+from edged.core.membership import (
+    DEAF,
+    Carry,
+    Changed,
+    Deaf,
+    Effect,
+    Membership,
+    Send,
+    Status,
+    Sync,
+    Told,
+)
 from edged_protocol import messages as m
 from edged_protocol.codec import pack, unpack
 from edged_protocol.errors import Code, RemoteProtocolError, call_error
@@ -70,6 +81,11 @@ class Gossip:
                 task_status.started()
 
     @property
+    def deaf(self) -> list[str]:
+        """Nodes that live, and that no datagram gets to and back."""
+        return [one.record.node for one in self.core.members() if one.here and one.deaf >= DEAF]
+
+    @property
     def refused(self) -> dict[str, int]:
         """Datagrams that were none of this mesh's, by why."""
         return dict(self._sealer.refused)
@@ -107,6 +123,10 @@ class Gossip:
                 self._send(effect)
             elif isinstance(effect, Sync):
                 self._exchange(effect.node)
+            elif isinstance(effect, Carry):
+                self._carry(effect)
+            elif isinstance(effect, Deaf):
+                log.warning("node %s answers over its connection only: do datagrams (UDP) reach it?", effect.node)
             elif isinstance(effect, Told):
                 self._node.spread.all_reported(effect.record.node, body_of(effect.record.body).get("functions"))
             else:
@@ -186,6 +206,33 @@ class Gossip:
 
         self._node.peers.request(link, "node.exchange", {}, pack(self.core.state()), done)
         link.flush()
+
+    def _carry(self, carry: Carry) -> None:
+        """The same as a datagram, where those may not pass; a node without a connection is not asked."""
+        link = self._node.relay.peers.get(carry.node)
+        if link is None or link.closed:
+            return
+
+        def done(message: Any) -> None:
+            if isinstance(message, m.Reply):
+                self._carried(message.blob or b"")
+
+        self._node.peers.request(link, "node.ping", {}, self._sealer.seal(carry.payload), done)
+        link.flush()
+
+    def pinged(self, datagram: bytes) -> bytes | None:
+        """A datagram that another node sent over the connection; the one that goes back."""
+        answer = self._carried(datagram)
+        return self._sealer.seal(answer) if answer else None
+
+    def _carried(self, datagram: bytes) -> bytes:
+        """Sealed like any other: who has no key of the mesh is not believed over a connection either."""
+        opened = self._sealer.open(datagram)
+        if opened is None:
+            return b""
+        answer, effects = self.core.carried(opened.payload, trio.current_time())
+        self._do(effects)
+        return answer
 
     def exchanged(self, theirs: bytes) -> bytes:
         """Another node tells all it knows; what this one knows then. Raises CallError."""

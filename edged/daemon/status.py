@@ -163,7 +163,11 @@ async def status(node: "Node") -> m.Map:
         "functions": len(node.workers.functions),
         "calls": node.relay.served,
         "connections": len(node.connections.links),
-        "gossip": {"health": node.gossip.core.health, "refused": node.gossip.refused},
+        "gossip": {
+            "health": node.gossip.core.health,
+            "refused": node.gossip.refused,
+            "deaf": node.gossip.deaf,
+        },
         "peers": [row for row in nodes(node) if row["name"] != node.name],
         "store": {
             "url": shown(node.config.store.url),

@@ -91,6 +91,11 @@ async def node_exchange(node: "Node", link: Link, request: m.Request) -> Answer:
     return {}, node.gossip.exchanged(request.blob or b"")
 
 
+def node_ping(node: "Node", request: m.Request) -> m.Reply | m.Error:
+    """A datagram of the membership, where those may not pass."""
+    return m.Reply(request.id, {}, node.gossip.pinged(request.blob or b""))
+
+
 async def node_sessions(node: "Node", link: Link, request: m.Request) -> Answer:
     """The sessions that are local here, as far as the asker does not know them."""
     return {}, told(node.relay, request.params.get("known"))
@@ -126,9 +131,10 @@ NODE_VERBS: dict[str, Verb] = {
     "session.offer": s.session_offer,
 }
 AT_ONCE: dict[str, Callable[["Node", m.Request], m.Reply | m.Error]] = {
+    "node.ping": node_ping,
     "session.commit": s.session_commit,
 }
-"""Node verbs that must be done before what follows them on the connection: no task runs them."""
+"""Node verbs that must be done before what follows them on the connection, or do not wait: no task runs them."""
 
 BY_ROLE: Mapping[str, Mapping[str, Verb]] = {"operator": VERBS, "node": NODE_VERBS}
 

@@ -43,6 +43,12 @@ def states(address: str) -> dict[str, str]:
         return {row["name"]: row["state"] for row in operator.request("mesh.nodes", {})}
 
 
+def gossip(address: str) -> dict[str, list[str]]:
+    with closing(WireClient(address, "operator")) as operator:
+        said: dict[str, list[str]] = operator.request("node.status", {})["gossip"]
+        return said
+
+
 def all_alive(nodes: Nodes, names: list[str]) -> bool:
     """Whether each of them sees all of them alive, and connected."""
     wanted = dict.fromkeys(names, "alive")
@@ -114,3 +120,19 @@ def test_a_cable_that_is_plugged_in_later(nodes: Nodes, lan: Lan) -> None:
     nodes.start("n2", host=late)
     lan.plug(late)
     seconds_until_all_alive(nodes, NAMES[:2])
+
+
+def test_a_node_without_datagrams_is_alive(nodes: Nodes, lan: Lan) -> None:
+    """Behind a firewall that passes TCP only: never down for anybody, named as deaf; killed, it is down."""
+    hosts = [lan.host() for _ in range(3)]
+    lan.without_datagrams(hosts[2])
+    first = nodes.start("n1", host=hosts[0])
+    nodes.start("n2", host=hosts[1], seeds=[first])
+    nodes.start("n3", host=hosts[2], seeds=[first])
+    until(lambda: all_alive(nodes, NAMES[:3]))
+    for name, deaf in (("n1", ["n3"]), ("n2", ["n3"]), ("n3", ["n1", "n2"])):
+        until(lambda name=name, deaf=deaf: sorted(gossip(nodes.addresses[name])["deaf"]) == deaf)  # type: ignore[misc]
+    assert all_alive(nodes, NAMES[:3])
+    assert not [event for event in events(first) if event[1] == "node.down"]
+    nodes.signal("n3", signal.SIGKILL)
+    until(lambda: all(states(nodes.addresses[name])["n3"] == "down" for name in NAMES[:2]))

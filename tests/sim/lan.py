@@ -1,6 +1,8 @@
-"""A network of real members in virtual time: delay, loss, copies, cuts, crashes, pauses, all from one seed.
+"""A network of real members in virtual time, all from one seed: delay (so that datagrams overtake each other), loss,
+copies, cuts both ways and one way, hosts without datagrams, crashes, restarts, pauses, clocks that are off and drift.
 
-What a node would do over TCP (exchange all it knows) takes a moment here and fails where datagrams cannot pass.
+What nodes do over TCP here (exchange all they know, ask when datagrams are silent) takes longer than a datagram, is
+not lost but late, and fails where nothing passes. What must hold of every change is checked as it happens.
 """
 
 from collections import Counter
@@ -8,7 +10,8 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from random import Random
 
-from edged.core.membership import Changed, Effect, Membership, Send, Status, Sync
+from edged.core.membership import Carry, Changed, Effect, Membership, Send, Status, Sync
+from edged.core.membership.records import MAX_NUMBER
 from edged.lab.clock import Clock
 
 Watcher = Callable[["Host", Changed], None]
@@ -16,6 +19,10 @@ Watcher = Callable[["Host", Changed], None]
 
 ROUNDING = 1e-6
 """Seconds, so that a deadline of a skewed clock has passed when the host wakes for it."""
+
+
+RETRANSMIT = 0.2
+"""Seconds that a lost segment costs a connection, about what Linux waits at least."""
 
 
 class Host:
@@ -26,24 +33,28 @@ class Host:
         self.name = name
         self.address = f"{name}:7400"
         self.skew = lan.chance.uniform(0.0, lan.skew)
+        self.pace = 1.0 + lan.chance.uniform(-lan.drift, lan.drift)
+        """Seconds of its clock in a second."""
         chance = Random(lan.chance.random())
         self.core = Membership(name, boot, self.address, chance, self.now, most=lan.most)
         self.alive = True
         self.paused = False
-        self.late: list[bytes] = []
+        self.late: list[Callable[[], None]] = []
         self._wakes = float("inf")
         self.wake_soon()
 
     @property
     def now(self) -> float:
         """Its own clock."""
-        return self.lan.clock.now + self.skew
+        return self.lan.clock.now * self.pace + self.skew
 
     def do(self, effects: Iterable[Effect]) -> None:
         """Carry out what the core wants."""
         for effect in effects:
             if isinstance(effect, Send):
                 self.lan.send(self, effect.address, effect.payload)
+            elif isinstance(effect, Carry):
+                self.lan.carry(self, effect)
             elif isinstance(effect, Sync):
                 self.lan.sync(self, effect.node)
             elif isinstance(effect, Changed):
@@ -52,7 +63,7 @@ class Host:
 
     def wake_soon(self) -> None:
         """At the next deadline; an earlier one than before takes its place."""
-        at = self.core.next_deadline() - self.skew + ROUNDING
+        at = (self.core.next_deadline() - self.skew) / self.pace + ROUNDING
         if at < self._wakes:
             self._wakes = at
             self.lan.clock.after(max(0.0, at - self.lan.clock.now), lambda: self._wake(at))
@@ -66,13 +77,17 @@ class Host:
                 self.do(self.core.on_deadline(self.now))
             self.wake_soon()
 
-    def receive(self, payload: bytes) -> None:
-        """A datagram came."""
+    def when_running(self, act: Callable[[], None]) -> None:
+        """Something came in; while the host stands still the kernel keeps it."""
         if self.paused:
-            self.late.append(payload)  # the kernel keeps it
+            self.late.append(act)
         elif self.alive:
-            self.lan.received += 1
-            self.do(self.core.receive(payload, self.now))
+            act()
+
+    def receive(self, payload: bytes) -> None:
+        """A datagram."""
+        self.lan.received += 1
+        self.do(self.core.receive(payload, self.now))
 
     def resume(self) -> None:
         """SIGCONT: what came meanwhile first or the deadlines first, as it happens."""
@@ -80,8 +95,8 @@ class Host:
         late, self.late = self.late, []
         if self.lan.chance.random() < 0.5:
             self.do(self.core.on_deadline(self.now))
-        for payload in late:
-            self.receive(payload)
+        for act in late:
+            act()
         self.wake_soon()
 
     def sees(self, name: str) -> Status | None:
@@ -91,7 +106,8 @@ class Host:
 
 
 class Lan:
-    """`hosts` by name. `loss` is a share of the datagrams, `delay` seconds at most, `copies` a share sent twice."""
+    """`hosts` by name. `loss` is a share of the datagrams, `delay` seconds at most, `copies` a share sent twice, `skew`
+    seconds by which clocks differ, `drift` the share by which they go too fast or slow."""
 
     def __init__(
         self,
@@ -102,16 +118,22 @@ class Lan:
         delay: float = 0.01,
         copies: float = 0.0,
         skew: float = 0.0,
+        drift: float = 0.0,
         most: int = 1024,
     ) -> None:
         self.chance = Random(seed)
         self.clock = Clock()
-        self.loss, self.delay, self.copies, self.skew, self.most = loss, delay, copies, skew, most
+        self.loss, self.delay, self.copies, self.most = loss, delay, copies, most
+        self.skew, self.drift = skew, drift
+        self.without_datagrams: set[str] = set()
+        """Hosts to and from which none passes, behind a firewall that knows TCP only."""
         self.sent = self.received = self.bytes = 0
         self.sent_to: Counter[str] = Counter()
         self.changes: list[tuple[float, str, str, Status]] = []
         self.watchers: list[Watcher] = []
+        self._last: dict[tuple[str, str, str], tuple[object, ...]] = {}
         self._cut: dict[str, int] = {}
+        self._shut: set[tuple[str, str]] = set()
         self._boots = count(1)
         self.hosts: dict[str, Host] = {}
         for name in names:
@@ -144,10 +166,19 @@ class Lan:
     def cut(self, *sides: Iterable[str]) -> None:
         """Nothing passes between the sides; no side heals all."""
         self._cut = {name: number for number, side in enumerate(sides) for name in side}
+        self._shut = set()
+
+    def shut(self, *ways: tuple[str, str]) -> None:
+        """Nothing passes from the first of each to the second; the other way it does."""
+        self._shut = set(ways)
 
     def passes(self, one: str, other: str) -> bool:
         """Whether anything gets from here to there."""
-        return self._cut.get(one) == self._cut.get(other)
+        return self._cut.get(one) == self._cut.get(other) and (one, other) not in self._shut
+
+    def connects(self, one: str, other: str) -> bool:
+        """Whether they have a connection, which takes both ways."""
+        return self.passes(one, other) and self.passes(other, one)
 
     def send(self, host: Host, address: str, payload: bytes) -> None:
         """A datagram; perhaps it arrives, perhaps twice."""
@@ -156,9 +187,10 @@ class Lan:
         assert len(payload) <= 1_300, "a datagram is too long"
         name = address.partition(":")[0]
         self.sent_to[name] += 1
+        open_way = self.passes(host.name, name) and not {host.name, name} & self.without_datagrams
         copies = 2 if self.chance.random() < self.copies else 1
         for _ in range(copies):
-            if self.chance.random() >= self.loss and self.passes(host.name, name):
+            if self.chance.random() >= self.loss and open_way:
                 self.clock.after(
                     self.chance.random() * self.delay, lambda: self._arrive(name, payload)
                 )
@@ -166,25 +198,55 @@ class Lan:
     def _arrive(self, name: str, payload: bytes) -> None:
         host = self.hosts.get(name)
         if host is not None:
-            host.receive(payload)
+            host.when_running(lambda: host.receive(payload))
+
+    def _later(self, act: Callable[[], None]) -> None:
+        """Over a connection: what is lost on the way is sent again."""
+        seconds = self.chance.random() * self.delay * 4
+        while self.chance.random() < self.loss:
+            seconds += RETRANSMIT
+        self.clock.after(seconds, act)
+
+    def carry(self, host: Host, carry: Carry) -> None:
+        """A datagram over the connection, and what comes back over it."""
+        other = self.hosts.get(carry.node)
+        if other is None or not self.connects(host.name, carry.node):
+            return
+
+        def there() -> None:
+            answer, effects = other.core.carried(carry.payload, other.now)
+            other.do(effects)
+            if self.connects(host.name, carry.node):
+                self._later(lambda: host.when_running(lambda: back(answer)))
+
+        def back(answer: bytes) -> None:
+            host.do(host.core.carried(answer, host.now)[1])
+
+        self._later(lambda: other.when_running(there))
 
     def sync(self, host: Host, name: str) -> None:
         """Both tell each other everything."""
         other = self.hosts.get(name)
-        if other is None or not self.passes(host.name, name):
+        if other is None or not self.connects(host.name, name):
             return
 
         def exchange() -> None:
             both = host.alive and other.alive and not host.paused and not other.paused
-            if both and self.passes(host.name, name):
+            if both and self.connects(host.name, name):
                 other.do(other.core.merge(host.core.state(), other.now))
                 host.do(host.core.merge(other.core.state(), host.now))
 
-        self.clock.after(self.chance.random() * self.delay * 4, exchange)
+        self._later(exchange)
 
     def changed(self, host: Host, change: Changed) -> None:
         """A host sees a node otherwise."""
         assert change.node != host.name, "a node speaks of itself as of another"
+        record, said = change.record, self.hosts[change.node].core.record
+        assert record.rank <= said.rank, "a node has words of another that it never said"
+        word = record.life, MAX_NUMBER if record.left else record.inc, change.status
+        key = host.name, host.core.record.boot, change.node
+        assert word > self._last.get(key, ()), "an older word took the place of a newer one"
+        self._last[key] = word
         self.changes.append((self.clock.now, host.name, change.node, change.status))
         for watcher in self.watchers:
             watcher(host, change)

@@ -61,6 +61,12 @@ class Lan:
         for host in self._hosts:
             _ip("link", "set", host.port, "type", "bridge_slave", "mcast_flood", "off")
 
+    def without_datagrams(self, host: Host) -> None:
+        """A firewall that knows TCP only: no UDP gets to that host, nor away from it."""
+        host.ip_command("rule", "add", "pref", "5", "ipproto", "udp", "blackhole")
+        host.ip_command("rule", "add", "pref", "10", "lookup", "local")
+        host.ip_command("rule", "del", "pref", "0")
+
     def close(self) -> None:
         for host in self._hosts:
             _ip("netns", "del", host.name, check=False)

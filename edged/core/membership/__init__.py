@@ -5,19 +5,23 @@ changes of state are effects out. Refuses to know sockets, keys, and what a node
 concluded here never decides who owns a session: it stops new placements and chooses routes.
 
 `core` joins what the other modules decide, one each: `records` (which word counts), `rumours` (what is passed on),
-`suspicion` (when a suspect is down), `probes` (who is asked), `members` (what is known of whom).
+`suspicion` (when a suspect is down), `probes` (who is asked), `members` (what is known of whom), `exchanges` (when two
+tell each other everything).
 """
 
-from .core import Membership
-from .effects import Changed, Effect, Send, Sync, Told
+from .core import DEAF, Membership
+from .effects import Carry, Changed, Deaf, Effect, Send, Sync, Told
 from .profile import LAN, WAN, Profile
 from .records import MAX_BODY, NodeRecord, Status, valid_address
 
 __all__ = [
+    "DEAF",
     "LAN",
     "MAX_BODY",
     "WAN",
+    "Carry",
     "Changed",
+    "Deaf",
     "Effect",
     "Membership",
     "NodeRecord",

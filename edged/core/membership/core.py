@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from ..chance import Chance
 from . import messages as m
-from .effects import Changed, Effect, Send, Sync, Told
+from .effects import Carry, Changed, Deaf, Effect, Send, Sync, Told
+from .exchanges import Exchanges
 from .members import Member, Members, digest_of
 from .messages import Datagram, Kind, Rumour
 from .probes import Errand, Probe, Probes
@@ -23,16 +24,13 @@ HEADER = 160
 LATE = 0.25
 """Seconds behind a deadline that mean: this process did not run."""
 
-QUIET = 5.0
-"""Seconds without a change after which two nodes that know different things should exchange them."""
-
-SYNC_PAUSE = 10.0
-"""Seconds between two exchanges with the same node because of that."""
-
 LOOKERS = 8
 """Nodes that probe one whom another suspects, about so many of a large mesh."""
 
 CLEANING = 60.0
+
+DEAF = 5
+"""Answers in a row that came by connection only: then no datagram gets through, and it is no chance loss."""
 
 
 class Membership:
@@ -56,10 +54,8 @@ class Membership:
         self._probes = Probes(profile)
         self._next_probe = now + chance.random() * profile.interval
         self._next_gossip = now + chance.random() * profile.gossip
-        self._next_sync = now + self._sync_pause()
         self._next_cleaning = now + CLEANING
-        self._changed = now
-        self._synced: dict[str, float] = {}
+        self._exchanges = Exchanges(profile, chance, now)
         self._budget, self._spent_at = profile.bytes_per_second, now
         self.rival: NodeRecord | None = None
         """Another living node that calls itself as this one does, if one was heard of."""
@@ -121,16 +117,10 @@ class Membership:
 
     def next_deadline(self) -> float:
         """When `on_deadline` has something to do."""
-        ends = [s.deadline for s in self._members.suspects.values()]
-        ends += [
-            self._probes.next_deadline(),
-            self._next_probe,
-            self._next_sync,
-            self._next_cleaning,
-        ]
+        end = min(self._next_probe, self._probes.next_deadline(), self._exchanges.next, self._next_cleaning)
         if self._rumours:
-            ends.append(self._next_gossip)
-        return min(ends)
+            end = min(end, self._next_gossip)
+        return min(end, self._members.next_down())
 
     def on_deadline(self, now: float) -> list[Effect]:
         """Everything whose time has come."""
@@ -148,16 +138,12 @@ class Membership:
         if self._next_gossip <= now and self._rumours:
             self._next_gossip = now + self._profile.gossip
             effects += self._spread(now)
-        if self._next_sync <= now:
-            self._next_sync = now + self._sync_pause()
+        if self._exchanges.due(now):
             effects += [Sync(member.record.node) for member in self._members.some(1)]
         if self._next_cleaning <= now:
             self._next_cleaning = now + CLEANING
             self._members.forget_old(now)
         return effects
-
-    def _sync_pause(self) -> float:
-        return self._profile.sync * self._chance.uniform(0.8, 1.2)
 
     def _slept(self, seconds: float) -> None:
         self._probes.slept(seconds)
@@ -184,9 +170,12 @@ class Membership:
         number = self._probes.begin(record.node, now)
         if number is None:
             return []
-        # One that is suspected hears it first, so that it can contradict.
-        first = [self._word(1, member).packed()] if member.status is Status.SUSPECT else []
-        return [self._sent(record.address, Kind.PING, number, record.node, self._me.address, first)]
+        ping = number, record.node, self._me.address, self._accusation(member)
+        return [self._sent(record.address, Kind.PING, *ping)]
+
+    def _accusation(self, member: Member) -> list[bytes]:
+        """One that is suspected hears it first, so that it can contradict."""
+        return [self._word(1, member).packed()] if member.status is Status.SUSPECT else []
 
     def _over(self, over: Probe | Errand, now: float) -> list[Effect]:
         if isinstance(over, Errand):
@@ -207,7 +196,9 @@ class Membership:
         helpers = self._members.some(self._profile.helpers, but=probe.node)
         probe.helpers = len(helpers)
         ask = Kind.PING_FOR_ME, probe.number, probe.node, member.record.address
-        return [self._sent(helper.record.address, *ask) for helper in helpers]
+        asked: list[Effect] = [self._sent(helper.record.address, *ask) for helper in helpers]
+        ping = self._datagram(Kind.PING, probe.number, probe.node, self._me.address, self._accusation(member))
+        return [*asked, Carry(probe.node, ping)]
 
     def _down(self, node: str, now: float) -> list[Effect]:
         member = self._members.get(node)
@@ -227,6 +218,20 @@ class Membership:
         effects = [effect for item in datagram.items for effect in self._item(item, now)]
         effects += self._answer(datagram, now)
         return effects
+
+    def carried(self, payload: bytes, now: float) -> tuple[bytes, list[Effect]]:
+        """A datagram came over a connection, because the way for datagrams may be shut: what goes back over it
+        (b"" for nothing), and the rest."""
+        datagram = m.parsed(payload)
+        if datagram is None or datagram.sender == self._me.node:
+            return b"", []
+        effects = [effect for item in datagram.items for effect in self._item(item, now)]
+        effects += self._compare(datagram, now)
+        if datagram.kind is Kind.PING and datagram.subject == self._me.node:
+            return self._datagram(Kind.ACK, datagram.number, self._me.node), effects
+        if datagram.kind is Kind.ACK:
+            effects += self._acked(datagram.number, by_connection=True)
+        return b"", effects
 
     def _answer(self, datagram: Datagram, now: float) -> list[Effect]:
         kind, number = datagram.kind, datagram.number
@@ -251,24 +256,22 @@ class Membership:
         to = datagram.address
         return [self._sent(to, Kind.PING, number, datagram.subject, self._me.address)]
 
-    def _acked(self, number: int) -> list[Effect]:
+    def _acked(self, number: int, by_connection: bool = False) -> list[Effect]:
         asked = self._probes.answered(number)
         if isinstance(asked, Errand):
             return [self._sent(asked.address, Kind.ACK, asked.number, asked.subject)]
-        return []
+        member = None if asked is None else self._members.get(asked.node)
+        if member is None:
+            return []
+        member.deaf = member.deaf + 1 if by_connection else 0
+        return [Deaf(member.record.node)] if member.deaf == DEAF else []
 
     def _compare(self, datagram: Datagram, now: float) -> list[Effect]:
         """Two that know different things although nothing is on its way exchange all they know."""
-        quiet = now - self._changed > QUIET and not self._rumours
-        if not quiet or datagram.digest == self._digest():
-            return []
         sender = datagram.sender
-        if (
-            self._members.get(sender) is None
-            or now - self._synced.get(sender, -SYNC_PAUSE) < SYNC_PAUSE
-        ):
+        same = datagram.digest == self._digest() or self._members.get(sender) is None
+        if same or self._rumours or not self._exchanges.wanted(sender, now):
             return []
-        self._synced[sender] = now
         return [Sync(sender)]
 
     def _digest(self) -> int:
@@ -283,14 +286,23 @@ class Membership:
         address: str = "",
         first: Iterable[bytes] = (),
     ) -> Send:
+        return Send(to, self._datagram(kind, number, subject, address, first))
+
+    def _datagram(
+        self,
+        kind: Kind,
+        number: int,
+        subject: str = "",
+        address: str = "",
+        first: Iterable[bytes] = (),
+    ) -> bytes:
         items = [*first]
         room = MAX_PAYLOAD - HEADER - sum(len(item) + ITEM_OVERHEAD for item in items)
         if self._rumours:
             items += self._rumours.take(room, self._repeats())
-        datagram = Datagram(
+        return Datagram(
             kind, self._me.node, number, subject, address, self._digest(), tuple(items)
-        )
-        return Send(to, datagram.packed())
+        ).packed()
 
     def _repeats(self) -> int:
         return self._profile.repeats(len(self._members.present) + 1)
@@ -320,17 +332,22 @@ class Membership:
     def merge(self, items: Iterable[bytes], now: float) -> list[Effect]:
         """What another node gave from its `state`; what makes no sense is left out.
 
-        Who knew nobody has nothing to tell the others that they did not know: it passes none of that on.
+        Who knew nobody has nothing to tell the others that they did not know: it passes none of that on. A node that
+        is there for this one and down for the other is suspected: both sides of a cut would else take each other's
+        dead over, and nobody would be left who tells them.
         """
         knew_nobody = not self._members.present
-        effects = [effect for item in items for effect in self._item(item, now)]
+        here = frozenset(self._members.present)
+        effects = [effect for item in items for effect in self._item(item, now, here)]
         if knew_nobody:
             self._rumours.keep_only(self._me.node)
         return effects
 
-    def _item(self, item: bytes, now: float) -> list[Effect]:
+    def _item(self, item: bytes, now: float, doubted: frozenset[str] = frozenset()) -> list[Effect]:
         if item[:1] == m.RUMOUR:
             said = m.rumour(item)
+            if said is not None and said.node in doubted:
+                said = said._replace(word=1)
             return self._heard(said, now) if said is not None else []
         if self._members.knows(item):
             return []
@@ -361,7 +378,7 @@ class Membership:
         return self._news(member, data, now)
 
     def _news(self, member: Member, data: bytes, now: float) -> list[Effect]:
-        self._changed = now
+        self._exchanges.changed(now)
         self._rumours.add("record", member.record.node, data)
         return [Changed(member.record.node, member.status, member.record)]
 
@@ -388,7 +405,7 @@ class Membership:
         return []
 
     def _turned(self, member: Member, status: Status, said: Rumour, now: float) -> list[Effect]:
-        self._changed = now
+        self._exchanges.changed(now)
         self._members.turn(member, status, now)
         self._rumours.add("word", said.node, said.packed())
         return [Changed(said.node, status, member.record)]

@@ -12,6 +12,19 @@ class Send(NamedTuple):
     payload: bytes
 
 
+class Carry(NamedTuple):
+    """A datagram's payload for `carried` at a node, over a connection if there is one; its answer is for `carried` here."""
+
+    node: str
+    payload: bytes
+
+
+class Deaf(NamedTuple):
+    """A node lives, but no datagram gets to it and back."""
+
+    node: str
+
+
 class Changed(NamedTuple):
     """A node is seen otherwise than before; `record` is the last word of it."""
 
@@ -32,4 +45,4 @@ class Sync(NamedTuple):
     node: str
 
 
-Effect = Send | Changed | Told | Sync
+Effect = Send | Carry | Deaf | Changed | Told | Sync

@@ -27,7 +27,7 @@ def digest_of(record: NodeRecord, status: Status = Status.ALIVE) -> int:
 class Member:
     """One other node."""
 
-    __slots__ = ("data", "downs", "record", "since", "status", "suspicion")
+    __slots__ = ("data", "deaf", "digest", "downs", "record", "since", "status", "suspicion")
 
     def __init__(self, record: NodeRecord, data: bytes, now: float) -> None:
         self.record = record
@@ -36,6 +36,10 @@ class Member:
         self.since = now
         self.suspicion: Suspicion | None = None
         self.downs: deque[float] | None = None
+        self.digest = 0
+        """What it adds to the digest of all."""
+        self.deaf = 0
+        """How often in a row it answered by connection only."""
 
     @property
     def here(self) -> bool:
@@ -112,7 +116,6 @@ class Members:
 
     def update(self, member: Member, record: NodeRecord, data: bytes) -> None:
         """A newer word of it."""
-        self._count(member)
         self._data.discard(member.data)
         self._data.add(data)
         member.record, member.data = record, data
@@ -121,7 +124,6 @@ class Members:
     def turn(self, member: Member, status: Status, now: float) -> None:
         """It is seen otherwise; to be suspected is done with `suspicion` as well."""
         was = member.here
-        self._count(member)
         member.turned(status, now)
         self._count(member)
         node = member.record.node
@@ -141,8 +143,14 @@ class Members:
             self._appear(node)
 
     def _count(self, member: Member) -> None:
-        """Into the digest, or out of it."""
-        self._digest ^= digest_of(member.record, member.status)
+        """As it is seen now, into the digest of all."""
+        fresh = digest_of(member.record, member.status)
+        self._digest ^= member.digest ^ fresh
+        member.digest = fresh
+
+    def next_down(self) -> float:
+        """When the first suspect is down, unless it contradicts."""
+        return min((one.deadline for one in self.suspects.values()), default=float("inf"))
 
     def next_to_probe(self) -> Member | None:
         """Each once, in an order by chance, then in another one."""
@@ -179,7 +187,7 @@ class Members:
         return bool(gone)
 
     def _forget(self, member: Member) -> None:
-        self._count(member)
+        self._digest ^= member.digest
         self._data.discard(member.data)
         self._down.pop(member.record.node, None)
         del self._all[member.record.node]

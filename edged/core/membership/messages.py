@@ -6,13 +6,14 @@ neither decoded nor encoded anew.
 """
 
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from edged_protocol.codec import pack, unpack
 from edged_protocol.errors import RemoteProtocolError
 from edged_protocol.ids import valid_name
 
-from .records import MAX_NUMBER, valid_address, valid_boot
+from .records import DECODED, MAX_NUMBER, valid_address, valid_boot
 
 MAX_ITEMS = 64
 
@@ -81,6 +82,7 @@ _TYPES = [int, str, int, str, str, int, list]
 _KINDS = frozenset(Kind)
 
 
+@lru_cache(DECODED)
 def rumour(data: bytes) -> Rumour | None:
     """The rumour, or None for what is none: a record, perhaps."""
     try:

@@ -91,10 +91,12 @@ class Probes:
 
     def next_deadline(self) -> float:
         """When `due` has something to say."""
-        ends = [self._end(probe) for probe in self._own.values()]
-        return min(
-            ends + [errand.deadline for errand in self._errands.values()], default=float("inf")
-        )
+        end = float("inf")
+        for probe in self._own.values():
+            end = min(end, self._end(probe))
+        for errand in self._errands.values():
+            end = min(end, errand.deadline)
+        return end
 
     def _end(self, probe: Probe) -> float:
         return probe.asked_at + (self.interval if probe.indirect else self.timeout)

@@ -5,6 +5,7 @@ are kept and passed on.
 """
 
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from edged_protocol.codec import pack, unpack
@@ -15,6 +16,9 @@ SCHEMA = 1
 MAX_RECORD = 1_200
 MAX_BODY = 1_000
 MAX_NUMBER = 2**48
+
+DECODED = 1024
+"""Records and rumours that are not decoded again: each comes a dozen times, from as many nodes."""
 
 
 class Status(IntEnum):
@@ -57,6 +61,7 @@ class NodeRecord(NamedTuple):
         return pack([SCHEMA, *self[:7], *self.more])
 
 
+@lru_cache(DECODED)
 def parsed(data: bytes) -> NodeRecord | None:
     """The record, or None for what is none."""
     if len(data) > MAX_RECORD:

@@ -15,11 +15,8 @@ class Suspicion:
         self._wanted = max(0, min(profile.confirmations, nodes - 2))
         self._since = now
         self._who = {first}
-
-    @property
-    def deadline(self) -> float:
+        self.deadline = now + self._lasts()
         """Seconds; moves nearer with each confirmation."""
-        return self._since + self._lasts()
 
     def _lasts(self) -> float:
         if not self._wanted:
@@ -31,10 +28,12 @@ class Suspicion:
     def postpone(self, seconds: float) -> None:
         """This node slept: the suspect had no time to contradict."""
         self._since += seconds
+        self.deadline += seconds
 
     def confirm(self, who: str) -> bool:
         """Another node suspects it, too; whether that is news worth passing on."""
         if who in self._who or len(self._who) > self._wanted:
             return False
         self._who.add(who)
+        self.deadline = self._since + self._lasts()
         return True
