@@ -1,9 +1,11 @@
-"""The `edged` program: `run`, `check`, `dev` (DESIGN §9)."""
+"""The `edged` program: `run`, `check`, `dev`, `plan` (DESIGN §9)."""
 
 import sys
 from pathlib import Path
 
 import click
+
+from .plan import plan
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,6 +80,8 @@ def _checked(path: Path):  # type: ignore[no-untyped-def]
         click.echo(f"{path}: {error.strerror}", err=True)
         sys.exit(1)
 
+
+main.add_command(plan)
 
 if __name__ == "__main__":
     main()
