@@ -89,6 +89,8 @@ class Write(NamedTuple):
     deltas too; a `delta` is put on top of what is there, and beyond MAX_DELTAS refused as StoreFailed.
     Results are appended and the oldest dropped beyond `keep` entries or `keep_bytes` of bodies, which
     sets `floor`.
+    `alarms` None keeps the alarms; else these take their place, and `due` (wall clock) says when
+    the session is to be listed by ListAlarms, None: not.
     A result already remembered: nothing applies, `duplicate` says which.
     A move that the record already has at `epoch`: won again, nothing applies.
     """
@@ -110,6 +112,8 @@ class Write(NamedTuple):
     schema: int = 1
     lease: tuple[str, int] | None = None
     delta: bytes | None = None
+    alarms: bytes | None = None
+    due: float | None = None
 
 
 class Forget(NamedTuple):
@@ -131,6 +135,13 @@ class ListSessions(NamedTuple):
     limit: int = MAX_PAGE
 
 
+class ListAlarms(NamedTuple):
+    """At most min(limit, MAX_PAGE) sessions that were due before that time, the one due longest first."""
+
+    before: float
+    limit: int = MAX_PAGE
+
+
 class Renew(NamedTuple):
     """Renew a node's lease.
 
@@ -148,7 +159,7 @@ class ReadLeases(NamedTuple):
     """All leases."""
 
 
-Op = Load | Write | Forget | ListSessions | Renew | ReadLeases
+Op = Load | Write | Forget | ListSessions | ListAlarms | Renew | ReadLeases
 
 
 # ---- what a store answers
@@ -170,7 +181,7 @@ class Written(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """Answer of ListSessions; the records come without their states."""
+    """Answer of ListSessions and ListAlarms; the records come without their states."""
 
     rows: tuple[tuple[SessionKey, Record], ...]
 

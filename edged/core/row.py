@@ -6,7 +6,7 @@ the alternative; it costs five statements a write instead of an eighth of one.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from .records import (
     MAX_DELTAS,
@@ -22,6 +22,10 @@ from .records import (
 
 OVERHEAD = 1024
 """Bytes a row is counted with beside its state and bodies: about what Python needs for it."""
+
+
+AS_IT_WAS: Final = "as it was"
+"""Of when a session is due: the file has it."""
 
 
 class Slot(NamedTuple):
@@ -60,6 +64,7 @@ class Row:
         "changed",
         "deltas",
         "dirty",
+        "due",
         "id",
         "key",
         "record",
@@ -86,6 +91,7 @@ class Row:
         # What the file has: parts of this session, the state as it is here, and so many of its deltas.
         self.apart, self.whole, self.written = apart, True, len(self.deltas)
         self.dirty = False
+        self.due: float | Literal["as it was"] | None = AS_IT_WAS
         self.changed: dict[int, Slot | None] = {}
         self._slots = {slot.entry.call_id: slot for slot in slots}
         self._bodies = sum(len(slot.entry.body or b"") for slot in slots)
@@ -147,6 +153,7 @@ class Row:
             self.record = self.state = None
             self.deltas.clear()
             self.whole, self.written = False, 0
+            self.due = None
             self._trim(0, 0)
             self.dirty = True
         return Written(True)
@@ -170,8 +177,10 @@ class Row:
             trimmed or (old is not None and old.floor),
             op.schema,
             updated,
-            old.alarms if old is not None else None,
+            op.alarms if op.alarms is not None or old is None else old.alarms,
         )
+        if op.alarms is not None:
+            self.due = op.due
         self.dirty = True
 
     def _remember(self, op: Write) -> bool:

@@ -22,6 +22,7 @@ from edged.core.records import (
     Lease,
     Leased,
     LeaseTable,
+    ListAlarms,
     Listed,
     ListSessions,
     Load,
@@ -268,7 +269,7 @@ async def test_deltas_are_bounded(opened: Open) -> None:
         for version in range(2, MAX_DELTAS + 2):
             await won(store, write(version, state=None, delta=b"d"))
         full = MAX_DELTAS + 2
-        outcome = await ask(store, write(full, state=None, delta=b"d"))
+        outcome = await ask(store, write(full, state=None, delta=b"d", alarms=b"a"))
         assert isinstance(outcome, StoreFailed)
         assert outcome.applied is False
         await won(store, write(full))
@@ -535,6 +536,62 @@ async def test_concurrent_writers_lose_no_update(opened: Open) -> None:
 
 
 # ---- leases
+
+
+async def test_alarms_stay_until_others_take_their_place(opened: Open) -> None:
+    """A write that says nothing of alarms keeps them, over a restart too; an empty one leaves none."""
+    async with opened() as store:
+        await won(store, write(1, alarms=b"a1", due=5.0))
+        await won(store, write(2))
+        await won(store, write(3, state=None, delta=b"d"))
+    async with opened() as store:
+        record = (await loaded(store)).record
+        assert record is not None
+        assert record.alarms == b"a1"
+        await won(store, write(4, alarms=b"", due=None))
+        await won(store, write(5))
+    async with opened() as store:
+        record = (await loaded(store)).record
+        assert record is not None
+        assert not record.alarms
+
+
+async def test_due_sessions_are_listed_by_their_time(opened: Open) -> None:
+    """Those due before a time come in its order, with their alarms and no state; a page is bounded."""
+    keys = [SessionKey("f", f"s{number}") for number in range(5)]
+    async with opened() as store:
+        for number, key in enumerate(keys):
+            await won(store, write(1, key=key, alarms=b"%d" % number, due=1.7e9 + 10.0 - number))
+        await won(store, write(1, key=SessionKey("f", "none")))
+    async with opened() as store:
+        found = await ask(store, ListAlarms(1.7e9 + 9.0))
+        assert isinstance(found, Listed)
+        assert [(key, record.alarms, record.state) for key, record in found.rows] == [
+            (keys[number], b"%d" % number, None) for number in (4, 3, 2)
+        ]
+        first = await ask(store, ListAlarms(1.8e9, 1))
+        assert isinstance(first, Listed)
+        assert [key for key, _ in first.rows] == [keys[4]]
+        assert await ask(store, ListAlarms(1.7e9)) == Listed(())
+
+
+async def test_the_listing_follows_what_is_due(opened: Open) -> None:
+    """A later time moves a session, none takes it out, as does its end; a write that loses changes nothing."""
+    async with opened() as store:
+        await won(store, write(1, alarms=b"a", due=10.0))
+        await won(store, write(2, alarms=b"a", due=20.0))
+        await lost(store, write(2, alarms=b"x", due=1.0))
+        await won(store, write(3))
+        assert await ask(store, ListAlarms(20.0)) == Listed(())
+        found = await ask(store, ListAlarms(21.0))
+        assert isinstance(found, Listed) and [key for key, _ in found.rows] == [KEY]
+        await won(store, write(4, alarms=b"dead", due=None))
+        assert await ask(store, ListAlarms(1e12)) == Listed(())
+        await won(store, write(5, alarms=b"a", due=10.0))
+        await ask(store, Forget(KEY, 1, 5))
+        assert await ask(store, ListAlarms(1e12)) == Listed(())
+        await won(store, write(1))
+        assert await ask(store, ListAlarms(1e12)) == Listed(())
 
 
 async def test_a_lease_is_a_compare_and_set(opened: Open) -> None:

@@ -19,6 +19,7 @@ import trio.testing
 
 from edged.core.records import (
     Entry,
+    ListAlarms,
     Load,
     Loaded,
     Op,
@@ -120,7 +121,7 @@ async def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     filled(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("UPDATE meta SET value = '3' WHERE name = 'schema'")
+        connection.execute("UPDATE meta SET value = '4' WHERE name = 'schema'")
     assert isinstance(await refused(path), StoreVersion)
 
 
@@ -131,10 +132,11 @@ async def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None
     database.apply([write("a", 1, state=b"small")])
     database.close()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.executescript("DROP TABLE parts; UPDATE meta SET value = '1' WHERE name = 'schema';")
+        connection.executescript("DROP TABLE parts; DROP TABLE due; UPDATE meta SET value = '1' WHERE name = 'schema';")
         connection.execute("UPDATE sessions SET state = ?", (b"l" * 5000,))
     database = Database(path)
-    database.apply([write("a", 2)._replace(state=None, delta=b"d")])
+    database.apply([write("a", 2)._replace(state=None, delta=b"d", alarms=b"a", due=1.0)])
+    assert [key.session for key, _ in database.apply([ListAlarms(2.0)])[0].rows] == ["a"]  # type: ignore[union-attr]
     database.close()
     database = Database(path)
     (got,) = database.apply([Load(SessionKey("f", "a"))])

@@ -63,9 +63,12 @@ ops: st.SearchStrategy[r.Op] = st.one_of(
         schema=integers,
         lease=st.none() | st.tuples(names, integers),
         delta=st.none() | st.binary(max_size=100),
+        alarms=st.none() | st.binary(max_size=100),
+        due=st.none() | numbers,
     ),
     st.builds(r.Forget, keys, integers, integers),
     st.builds(r.ListSessions, st.none() | names, st.none() | keys, integers),
+    st.builds(r.ListAlarms, numbers, integers),
     st.builds(r.Renew, names, texts, integers, numbers),
     st.builds(r.ReadLeases),
 )

@@ -25,6 +25,7 @@ from edged.core.records import (
     Lease,
     Leased,
     LeaseTable,
+    ListAlarms,
     Listed,
     ListSessions,
     Load,
@@ -37,7 +38,7 @@ from edged.core.records import (
     StoreFailed,
     Write,
 )
-from edged.core.row import Row, Slot
+from edged.core.row import AS_IT_WAS, Row, Slot
 
 from .interface import durable
 from .schema import lock, open_file
@@ -76,6 +77,10 @@ _PAGE = (
     "ORDER BY function, session LIMIT ?"
 )
 _PAGE_OF_ONE = _PAGE.replace("ORDER", "AND function = ? ORDER", 1)
+_DUE = (
+    f"SELECT function, session, {_META} FROM sessions JOIN due USING (id) WHERE at < ? "
+    "ORDER BY at LIMIT ?"
+)
 _PUT_SESSION = _many(
     f"INSERT INTO sessions (id, function, session, state, {_META})",
     14,
@@ -84,6 +89,8 @@ _PUT_SESSION = _many(
 )
 _PUT_RESULT = _many("INSERT OR REPLACE INTO results", 7)
 _PUT_LEASE = _many("INSERT OR REPLACE INTO leases", 4)
+_PUT_DUE = "INSERT OR REPLACE INTO due VALUES (?, ?)"
+_CUT_DUE = "DELETE FROM due WHERE id = ?"
 _PARTS = "SELECT id, data FROM parts WHERE id BETWEEN ? AND ? ORDER BY id"
 _PUT_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?)"
 _CUT_PARTS = "DELETE FROM parts WHERE id BETWEEN ? AND ?"
@@ -214,6 +221,8 @@ class Database:
                 return self._row(op.key).load(op)
             case ListSessions():
                 return self._list(op)
+            case ListAlarms():
+                return self._due(op)
             case Renew():
                 return self._renew(op)
             case ReadLeases():
@@ -243,6 +252,11 @@ class Database:
             found = self._connection.execute(_PAGE, (*after, limit))
         else:
             found = self._connection.execute(_PAGE_OF_ONE, (*after, op.function, limit))
+        return Listed(tuple((SessionKey(f[0], f[1]), _record(f[2:])) for f in found))
+
+    def _due(self, op: ListAlarms) -> Outcome:
+        self._flush()
+        found = self._connection.execute(_DUE, (op.before, min(op.limit, MAX_PAGE)))
         return Listed(tuple((SessionKey(f[0], f[1]), _record(f[2:])) for f in found))
 
     def _renew(self, op: Renew) -> Outcome:
@@ -293,11 +307,13 @@ class Database:
         self._cut()
         self._put(_PUT_SESSION, [self._columns(row) for row in self._dirty if row.record])
         self._put_parts()
+        self._put_due()
         self._put(_PUT_RESULT, self._results())
         self._put(_PUT_LEASE, list(self._renewed.values()))
         for row in self._dirty:
             row.dirty = False
             row.whole, row.written = True, len(row.deltas)
+            row.due = AS_IT_WAS
             row.changed.clear()
         self._dirty.clear()
         self._renewed.clear()
@@ -324,6 +340,13 @@ class Database:
             if parts:
                 row.apart = True
                 self._connection.executemany(_PUT_PART, parts)
+
+    def _put_due(self) -> None:
+        for row in self._dirty:
+            if row.due is None:
+                self._connection.execute(_CUT_DUE, (row.id,))
+            elif row.due != AS_IT_WAS:
+                self._connection.execute(_PUT_DUE, (row.id, row.due))
 
     def _results(self) -> list[tuple[Any, ...]]:
         return [

@@ -25,6 +25,7 @@ from edged.core.records import (
     Lease,
     Leased,
     LeaseTable,
+    ListAlarms,
     Listed,
     ListSessions,
     Load,
@@ -67,10 +68,10 @@ return {{record, found, redis.call('LRANGE', KEYS[4], 0, -1)}}
 """
 
 _WRITE = f"""
-local session, window, order, deltas, index, leases = unpack(KEYS)
+local session, window, order, deltas, index, leases, dues = unpack(KEYS)
 local member, expect_epoch, expect_version, epoch, move, lease, seq = unpack(ARGV, 1, 7)
 local keep, keep_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
-local parts, delta, first = ARGV[10], ARGV[11], 13 + 2 * tonumber(ARGV[12])
+local parts, delta, due, first = ARGV[10], ARGV[11], ARGV[12], 14 + 2 * tonumber(ARGV[13])
 local record = redis.call('HMGET', session, {_META}, 'bytes')
 if move ~= '' and record[6] == move and record[1] == epoch then return {{1, record}} end
 for i = first, #ARGV, 2 do
@@ -80,14 +81,14 @@ end
 local expected = (record[1] or '0') == expect_epoch and (record[5] or '0') == expect_version
 local held = lease == '' or string.match(redis.call('HGET', leases, lease) or '', '^%d+') == seq
 if not (expected and held) then return {{0, record}} end
-if parts == 'delta' and redis.call('LLEN', deltas) >= {MAX_DELTAS} then return {{-1, record}} end
+if string.find(parts, 'delta') and not string.find(parts, 'state') and redis.call('LLEN', deltas) >= {MAX_DELTAS} then return {{-1, record}} end
 local bytes, floor = tonumber(record[11] or '0'), record[7] or '0'
 for i = first, #ARGV, 2 do
   redis.call('HSET', window, ARGV[i], ARGV[i + 1])
   redis.call('RPUSH', order, ARGV[i])
   bytes = bytes + #ARGV[i + 1] - {_HEAD.size}
 end
-redis.call('HSET', session, unpack(ARGV, 13, first - 1))
+redis.call('HSET', session, unpack(ARGV, 14, first - 1))
 local count = redis.call('LLEN', order)
 while count > keep or bytes > keep_bytes do
   local id = redis.call('LPOP', order)
@@ -99,6 +100,11 @@ redis.call('HSET', session, 'bytes', bytes, 'floor', floor)
 if string.find(parts, 'state') then redis.call('DEL', deltas) end
 if string.find(parts, 'delta') then redis.call('RPUSH', deltas, delta) end
 if not record[1] then redis.call('ZADD', index, 0, member) end
+if due ~= '' then
+  redis.call('ZADD', dues, due, member)
+elseif string.find(parts, 'alarms') then
+  redis.call('ZREM', dues, member)
+end
 return {{1, redis.call('HMGET', session, {_META})}}
 """
 
@@ -107,6 +113,7 @@ local record = redis.call('HMGET', KEYS[1], {_META})
 if (record[1] or '0') ~= ARGV[2] or (record[5] or '0') ~= ARGV[3] then return {{0, record}} end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('ZREM', KEYS[6], ARGV[1])
 return {{1, {{false}}}}
 """
 
@@ -115,6 +122,15 @@ local rows = redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], ARGV[2], 'LIMIT', 0, AR
 for i, member in ipairs(rows) do
   local name = string.gsub(member, '%z', '/', 1)
   rows[i] = {{member, redis.call('HMGET', ARGV[4] .. name, {_META})}}
+end
+return rows
+"""
+
+_DUE = f"""
+local rows = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[1], 'LIMIT', 0, ARGV[2])
+for i, member in ipairs(rows) do
+  local name = string.gsub(member, '%z', '/', 1)
+  rows[i] = {{member, redis.call('HMGET', ARGV[3] .. name, {_META})}}
 end
 return rows
 """
@@ -160,6 +176,7 @@ _SCRIPTS: dict[type, Script] = {
     Write: _script(_WRITE),
     Forget: _script(_FORGET),
     ListSessions: _script(_LIST),
+    ListAlarms: _script(_DUE),
     Renew: _script(_RENEW),
     ReadLeases: _script(_LEASES),
 }
@@ -181,6 +198,7 @@ class Names:
         self.store = tag + b"store"
         self.leases = tag + b"leases"
         self.index = tag + b"sessions"
+        self.due = tag + b"due"
         self.session = tag + b"session:"
         self._parts = tag + b"session:", tag + b"window:", tag + b"order:", tag + b"deltas:"
 
@@ -200,11 +218,14 @@ def command(op: Op, names: Names, now: float) -> Command:
         case Load():
             return Command(script, names.of(op.key), (b"all",) if op.ask is None else op.ask)
         case Write():
-            return Command(script, (*names.of(op.key), names.index, names.leases), _write(op, now))
+            return Command(script, (*names.of(op.key), names.index, names.leases, names.due), _write(op, now))
         case Forget():
-            return Command(script, (*names.of(op.key), names.index), _expects(op))
+            return Command(script, (*names.of(op.key), names.index, names.due), _expects(op))
         case ListSessions():
             return Command(script, (names.index,), (*_page(op), names.session))
+        case ListAlarms():
+            limit = _digits(max(0, min(op.limit, MAX_PAGE)))
+            return Command(script, (names.due,), (repr(op.before).encode(), limit, names.session))
         case Renew():
             fields = (op.boot.encode(), _digits(op.seq), b"%d" % (op.seq - 1), repr(op.ttl).encode())
             return Command(script, (names.leases,), (op.node.encode(), *fields))
@@ -242,7 +263,12 @@ def _write(op: Write, now: float) -> tuple[bytes, ...]:
     node, seq = op.lease or ("", 0)
     limits = _digits(op.keep), _digits(op.keep_bytes)
     parts = (b"" if op.state is None else b"state") + (b"" if op.delta is None else b"delta")
-    data = parts, op.delta or b"", b"%d" % (len(fields) // 2)
+    due = b""
+    if op.alarms is not None:
+        fields += [b"alarms", op.alarms]
+        parts += b"alarms"
+        due = b"" if op.due is None else repr(op.due).encode()
+    data = parts, op.delta or b"", due, b"%d" % (len(fields) // 2)
     lease = node.encode(), _digits(seq)
     return (*_expects(op), _digits(op.epoch), op.move or b"", *lease, *limits, *data, *fields, *_results(op.results))
 
@@ -288,7 +314,7 @@ def _outcome(op: Op, reply: Any) -> Outcome:
             if won < 0:
                 return StoreFailed(False, f"{MAX_DELTAS} deltas lie on the state already")
             return Written(won == 1, _record(record), next(iter(_entries(duplicate)), None))
-        case ListSessions():
+        case ListSessions() | ListAlarms():
             return Listed(tuple(_row(*row) for row in reply))
         case Renew():
             won, seq = reply

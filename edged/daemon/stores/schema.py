@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-VERSION = 2
+VERSION = 3
 
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -57,6 +57,15 @@ CREATE TABLE parts (
 );
 """
 """Of version 2: what a write of the session's row would otherwise write again."""
+
+DUE = """
+CREATE TABLE due (
+    id INTEGER PRIMARY KEY,         -- sessions.id
+    at REAL NOT NULL                -- Unix seconds: when the first of its alarms is due
+);
+"""
+DUE_ORDER = "CREATE INDEX due_order ON due (at);"
+"""Of version 3."""
 
 WAL_KEPT = 16 * 1024 * 1024
 """Bytes the log file keeps after a checkpoint; a burst must not hold the disk for ever."""
@@ -115,7 +124,7 @@ def _create(path: Path) -> None:
     fresh.unlink(missing_ok=True)
     os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
-        connection.executescript(TABLES + PARTS)
+        connection.executescript(f"BEGIN; {TABLES} {PARTS} {DUE} {DUE_ORDER} COMMIT;")
         rows = [("store", secrets.token_hex(16)), ("schema", str(VERSION))]
         connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
     _sync(fresh)
@@ -157,13 +166,14 @@ def _settle(connection: sqlite3.Connection, path: Path) -> None:
     if found > VERSION:
         raise StoreVersion(f"{path} was written by a later version of edged")
     if found < VERSION:
-        _upgrade(connection)
+        _upgrade(connection, found)
 
 
-def _upgrade(connection: sqlite3.Connection) -> None:
-    """From version 1, wholly or not at all."""
+def _upgrade(connection: sqlite3.Connection, found: int) -> None:
+    """From an earlier version, wholly or not at all."""
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute(PARTS)
+    for statement in ((PARTS,) if found < 2 else ()) + (DUE, DUE_ORDER):
+        connection.execute(statement)
     connection.execute("UPDATE meta SET value = ? WHERE name = 'schema'", (str(VERSION),))
     connection.execute("COMMIT")
 

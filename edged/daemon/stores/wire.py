@@ -17,6 +17,7 @@ from edged.core.records import (
     Lease,
     Leased,
     LeaseTable,
+    ListAlarms,
     Listed,
     ListSessions,
     Load,
@@ -210,8 +211,14 @@ _OPS: dict[str, _Shape] = {
             "durable": _flag,
             "schema": _integer,
             "lease": _optional(_node_seq),
+            "due": _optional(_number),
         },
-        {"state": _optional(_bytes), "delta": _optional(_bytes), "results": _entries},
+        {
+            "state": _optional(_bytes),
+            "delta": _optional(_bytes),
+            "results": _entries,
+            "alarms": _optional(_bytes),
+        },
     ),
     "store.forget": (Forget, _EXPECT, {}),
     "store.list": (
@@ -219,6 +226,7 @@ _OPS: dict[str, _Shape] = {
         {"function": _optional(_name), "after": _optional(_key), "limit": _integer},
         {},
     ),
+    "store.alarms": (ListAlarms, {"before": _number, "limit": _integer}, {}),
     "store.renew": (Renew, {"node": _name, "boot": _text, "seq": _integer, "ttl": _number}, {}),
     "store.leases": (ReadLeases, {}, {}),
 }
