@@ -46,7 +46,6 @@ class Channel:
         self._sock = _moved(sock)
         self._sock.setblocking(True)
         self._buffer = memoryview(bytearray(READ_BYTES))
-        self._looked = 0.0
         self._pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
         self._rest = b""
         self._need = 4
@@ -57,11 +56,12 @@ class Channel:
         self._since = 0.0
         self.max_frame = 1 << 20
         """Largest frame the daemon takes; WELCOME tells."""
+        self.looked = 0.0
+        """When the socket was last read from."""
 
-    @property
-    def stale(self) -> bool:
+    def stale(self, now: float) -> bool:
         """Whether the last look at the socket is so old that another is due between two calls."""
-        return time.monotonic() - self._looked > LOOK_SECONDS
+        return now - self.looked > LOOK_SECONDS
 
     def fileno(self) -> int:
         """The socket's number, for who waits for it in an event loop."""
@@ -90,7 +90,7 @@ class Channel:
             if count < READ_BYTES and (messages or not wait):
                 break
             flags = socket.MSG_DONTWAIT if messages else flags
-        self._looked = time.monotonic()
+        self.looked = time.monotonic()
         return messages
 
     def _cut(self, data: bytes, messages: list[list[Any]]) -> None:
@@ -118,19 +118,21 @@ class Channel:
         data: bytes = self._pack(fields)
         return _LENGTH.pack(len(data)) + data
 
-    def answer(self, frame: bytes) -> None:
+    def answer(self, frame: bytes, now: float) -> None:
         """Queue a frame made by `encode`."""
         if not self._out:
-            self._since = time.monotonic()
+            self._since = now
         self._out.append(frame)
         self._out_bytes += len(frame)
 
-    def may_hold(self, seconds: float) -> bool:
+    def send(self, frame: bytes) -> None:
+        """Send a frame at once, with what is queued. Raises Closed."""
+        self._out.append(frame)
+        self.flush()
+
+    def may_hold(self, seconds: float, now: float) -> bool:
         """Whether what is queued can wait for a call that will take about that long."""
-        if not self._out:
-            return True
-        held = time.monotonic() - self._since
-        return held + seconds < HOLD_SECONDS and self._out_bytes < HOLD_BYTES
+        return now - self._since + seconds < HOLD_SECONDS and self._out_bytes < HOLD_BYTES
 
     def flush(self) -> None:
         """Send what is queued, in one write. Raises Closed."""

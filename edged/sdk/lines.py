@@ -43,8 +43,7 @@ class BlockingLine:
 
     def ask(self, fields: tuple[Any, ...]) -> None:
         """Send an INVOKE, and answers that were held back."""
-        self._channel.answer(self._channel.encode(fields))
-        self._channel.flush()
+        self._channel.send(self._channel.encode(fields))
 
     async def answer(self, id_: int, until: float) -> Answer | None:
         """Read until it is there."""
@@ -74,8 +73,7 @@ class TrioLine:
 
     def ask(self, fields: tuple[Any, ...]) -> None:
         """Send an INVOKE, and answers that were held back."""
-        self._channel.answer(self._channel.encode(fields))
-        self._channel.flush()
+        self._channel.send(self._channel.encode(fields))
 
     async def answer(self, id_: int, until: float) -> Answer | None:
         """Wait until it is there."""

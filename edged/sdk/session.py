@@ -23,18 +23,17 @@ class Session:
     def __init__(
         self,
         state: State | None,
-        *,
         node: str = "",
         key: str | None = None,
         mode: Mode = "stateless",
         call_id: bytes | None = None,
+        deadline: float = math.inf,
         epoch: int = 0,
         version: int = 0,
-        deadline: float = math.inf,
-        calls: Callable[..., Any] | None = None,
     ) -> None:
         self._state = state
-        self._calls = calls
+        self._calls: tuple[Callable[..., Any], int, bool] | None = None
+        """What `call` calls, and what that wants to know of the call this is."""
         self.node = node
         """Name of the node this runs on."""
         self.key = key
@@ -80,7 +79,8 @@ class Session:
         """
         if self._calls is None:
             raise RuntimeError("a hook cannot call others, only a handler")
-        return self._calls(self, function, method, args, session, timeout)
+        run, *of = self._calls
+        return run(*of, self, function, method, args, session, timeout)
 
     def prefer(self, mode: Literal["local", "remote"]) -> None:
         """Ask for a mode (the application trigger); acted on after this call."""

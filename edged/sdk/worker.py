@@ -12,8 +12,7 @@ import math
 import os
 import socket
 import time
-from collections import OrderedDict
-from functools import partial
+from collections import deque
 from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
@@ -29,6 +28,9 @@ from .outside import Line, Outside, Parent, run_blocking
 from .session import Session
 from .sessions import VERBS, Held, Sessions
 from .state import State
+
+_LEFT_OUT = [None, None]
+"""For what a short INVOKE leaves out: meta and state."""
 
 FRAME_MARGIN = 1024
 """Bytes of a RESULT beside its body and state."""
@@ -58,16 +60,23 @@ class Worker:
         self._name = name
         self._max_state = max_state
         self._node = ""
-        self._pid = os.getpid()
-        self._queue: OrderedDict[int, tuple[list[Any], float]] = OrderedDict()
+        self._queue: deque[tuple[list[Any], float]] = deque()
         self._sessions = Sessions(function, self._kind, max_state)
         self._seconds: dict[str, float] = {}
+        self._default = function.default
+        self._now = time.monotonic()
+        """When the last thing was done: a clock is read once a call, not at each step."""
         self._running = True
+        self._forked = False
+        os.register_at_fork(after_in_child=self._is_a_fork)
         self._busy = False
         self._outside = Outside()
         self._waiting = Waiting()
         self._blocking: Line = BlockingLine(channel, self._waiting, self._take)
         self._trio: Line | None = None
+
+    def _is_a_fork(self) -> None:
+        self._forked = True
 
     async def serve(self) -> None:
         """Until worker.stop. Raises Closed when the daemon is gone."""
@@ -76,11 +85,11 @@ class Worker:
             if not self._queue:
                 self._channel.flush()
                 self._take(self._channel.receive())
-            elif self._channel.stale:
+            elif self._channel.stale(self._now):
                 self._take(self._channel.receive(wait=False))
             if self._queue:
-                _, (message, arrived) = self._queue.popitem(last=False)
-                await self._answer(message, arrived)
+                message, arrived = self._queue.popleft()
+                self._channel.answer(await self._answer(message, arrived), self._now)
                 self._send()
         self._channel.flush()
 
@@ -102,9 +111,9 @@ class Worker:
     async def _serve_queue(self, scope: Any) -> None:
         """Until nothing waits any more; whoever ends the loop ends the reading too."""
         while self._queue and self._running:
-            _, (message, arrived) = self._queue.popitem(last=False)
-            await self._answer(message, arrived)
-            if self._channel.stale:
+            message, arrived = self._queue.popleft()
+            self._channel.answer(await self._answer(message, arrived), self._now)
+            if self._channel.stale(self._now):
                 self._take(self._channel.receive(wait=False))
             self._send()
         self._channel.flush()
@@ -122,88 +131,90 @@ class Worker:
             "methods": self._function.described(),
             "default": self._function.default,
         }
-        self._channel.answer(self._channel.encode((1, info)))
-        self._channel.flush()
+        self._channel.send(self._channel.encode((1, info)))
         while not self._node:
             self._take(self._channel.receive())
 
     def _take(self, messages: list[list[Any]]) -> None:
         """Sort what arrived: calls and verbs wait their turn, the rest is dealt with now."""
-        if not messages:
-            return
-        now = time.monotonic()
+        self._now = now = self._channel.looked
         for message in messages:
             kind = message[0]
             if kind == 16 or kind == 32:
-                self._queue[message[1]] = (message, now)
+                self._queue.append((message, now))
             elif kind == 19:
-                self._queue.pop(message[1], None)
+                self._queue = deque(waiting for waiting in self._queue if waiting[0][1] != message[1])
             elif kind == 2:
                 self._node = self._sessions.node = message[1].get("node") or "?"
                 self._channel.max_frame = message[1].get("max_frame", self._channel.max_frame)
             elif kind == 17 or kind == 18:
                 self._waiting.answered(message)
             elif kind == 4:
-                self._channel.answer(self._channel.encode((5, message[1])))
-                self._channel.flush()
+                self._channel.send(self._channel.encode((5, message[1])))
             elif kind not in (3, 5) and len(message) > 1 and type(message[1]) is int:
-                self._refuse(message[1], Refused(Code.BAD_REQUEST, f"unknown message type {kind}"))
+                refused = Refused(Code.BAD_REQUEST, f"unknown message type {kind}")
+                self._channel.answer(self._refusal(message[1], refused), now)
 
     def _send(self) -> None:
         """Send the answers now, unless the next call is known to be short enough to wait for."""
         if self._queue:
-            message, _ = next(iter(self._queue.values()))
-            known = self._seconds.get(message[4], math.inf) if message[0] == 16 else math.inf
-            if self._channel.may_hold(known):
+            message = self._queue[0][0]
+            known = self._seconds.get(message[4] or self._default) if message[0] == 16 else None
+            if known is not None and self._channel.may_hold(known, self._now):
                 return
         self._channel.flush()
+        self._now = time.monotonic()
 
-    async def _answer(self, message: list[Any], arrived: float) -> None:
-        id_ = message[1]
+    async def _answer(self, message: list[Any], arrived: float) -> bytes:
         try:
             if message[0] == 16:
-                frame = await self._invoke(Call(*message[1:10]), arrived)
-            else:
-                frame = self._verb(id_, message[2], message[3], *message[4:5])
+                return await self._invoke(Call._make((message + _LEFT_OUT)[1:10]), arrived)
+            try:
+                return self._verb(*message[1:5])
+            finally:
+                self._now = time.monotonic()
         except Refused as refused:
-            self._refuse(id_, refused)
-        else:
-            self._channel.answer(frame)
+            return self._refusal(message[1], refused)
 
-    def _refuse(self, id_: int, refused: Refused) -> None:
-        meta = refused.meta
-        self._channel.answer(
-            self._channel.encode((18, id_, int(refused.code), refused.message, meta))
-        )
+    def _refusal(self, id_: int, refused: Refused) -> bytes:
+        return self._channel.encode((18, id_, int(refused.code), refused.message, refused.meta))
 
     # Calls
 
     async def _invoke(self, call: Call, arrived: float) -> bytes:
+        """One call: it leaves its result and all its changes, or a refusal and none."""
         method = self._method(call.method)
         arguments = self._arguments(method, call.body)
-        meta = call.meta or {}
+        started = self._now
         deadline = arrived + call.timeout_ms / 1000 if call.timeout_ms > 0 else math.inf
-        started = time.monotonic()
         if started > deadline:
             raise Refused(Code.DEADLINE_EXCEEDED, "expired before it ran", {"ran": False})
-        state, held = self._state_of(call, meta.get("mode"))
-        session = Session(
-            state,
-            node=self._node,
-            key=call.session,
-            mode=meta.get("mode") or "stateless",
-            call_id=call.call_id,
-            epoch=meta.get("epoch", held.epoch if held else 0),
-            version=meta.get("version", held.version if held else 0),
-            deadline=deadline,
-            calls=partial(self._call_out, call.id, method.is_async),
-        )
-        if held is not None:
-            return await self._run_local(call, method, session, arguments, held, started)
-        return await self._run_remote(call, method, session, arguments, state, started)
+        mode = call.meta.get("mode") if call.meta else None
+        held = self._held(call) if mode == "local" else None
+        try:
+            state = self._state_of(call, mode, held)
+            session = Session(state, self._node, call.session, mode or "stateless", call.call_id, deadline)
+            session._calls = self._call_out, call.id, method.is_async
+            if mode is not None:
+                _place(session, held, call.meta or {})
+            if held is not None:
+                held.state.begin()
+            result = method.run(session, *arguments)
+            if method.is_async:
+                result = await result
+            return self._finished(call, method, session, held, result, started)
+        except BaseException as error:
+            if held is not None:
+                held.state.undo()
+            raise failed(error) from error
+        finally:
+            if self._forked:
+                os._exit(0)  # the handler forked and its child came back: the socket is not the child's
+            self._now = time.monotonic()
+            self._learn(method.name, self._now - started)
 
     def _method(self, name: str) -> Method:
-        method = self._function.find(name)
+        method = self._function.methods.get(name or self._default)
         if method is None:
             known = ", ".join(self._function.methods)
             raise Refused(Code.NO_SUCH_METHOD, f"no method {name!r:.80}; there are: {known}")
@@ -211,7 +222,7 @@ class Worker:
 
     def _arguments(self, method: Method, body: bytes) -> list[Any]:
         try:
-            value = msgpack.unpackb(body, raw=False, strict_map_key=True) if body else None
+            value = msgpack.unpackb(body) if body else None
         except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
             raise Refused(Code.BAD_REQUEST, f"the body is not msgpack: {error}"[:MESSAGE_CHARS]) from error
         arguments = value if type(value) is list else [] if value is None else [value]
@@ -222,68 +233,53 @@ class Worker:
             )
         return arguments
 
-    def _state_of(self, call: Call, mode: str | None) -> tuple[State | None, Held | None]:
-        """The state to run on, and the session that holds it when it lives here."""
-        if mode == "local":
-            held = self._sessions.held.get(call.session or "")
-            if held is None:
-                raise Refused(Code.MOVING, "this container does not hold the session")
-            return held.state, held
+    def _held(self, call: Call) -> Held:
+        held = self._sessions.held.get(call.session or "")
+        if held is None:
+            raise Refused(Code.MOVING, "this container does not hold the session")
+        return held
+
+    def _state_of(self, call: Call, mode: str | None, held: Held | None) -> State | None:
+        """The state to run on: the one here, the one that came with the call, or none."""
+        if held is not None:
+            return held.state
         if mode is None:
-            return None, None
-        try:
-            return self._sessions.made(call.blob, (call.meta or {}).get("parts")), None
-        except BaseException as error:
-            raise failed(error) from error
+            return None
+        return self._sessions.made(call.blob, (call.meta or {}).get("parts"))
 
-    async def _run_remote(
-        self,
-        call: Call,
-        method: Method,
-        session: Session,
-        arguments: list[Any],
-        state: State | None,
-        started: float,
+    def _finished(
+        self, call: Call, method: Method, session: Session, held: Held | None, result: Any, started: float
     ) -> bytes:
-        """The state came with the call and goes back if it changed; a failure just forgets it."""
-        result = await self._handle(method, session, arguments)
-        try:
-            body = packed_result(method, result)
-            new = None
-            if state is not None and not method.shared:
-                old = None if (call.meta or {}).get("parts") else call.blob
-                new = self._kind.changed(state, old, self._max_state)
-        except BaseException as error:
-            raise failed(error) from error
-        return self._result(call.id, method, session, body, new, started)
-
-    async def _run_local(
-        self,
-        call: Call,
-        method: Method,
-        session: Session,
-        arguments: list[Any],
-        held: Held,
-        started: float,
-    ) -> bytes:
-        """The state is here: on failure what the handler touched is put back."""
-        state = held.state
-        try:
-            state.begin()
-            result = await self._handle(method, session, arguments)
-            state.pause()
-            body = packed_result(method, result)
-            frame = self._result(call.id, method, session, body, None, started)
-            if method.shared:
-                state.undo()
-            else:
-                state.commit(self._max_state)
-        except BaseException as error:
-            state.undo()
-            raise failed(error) from error
-        if not method.shared:
-            held.epoch, held.version = session.epoch, session.version + 1
+        """The handler has returned: the answer, and its changes kept or sent along."""
+        if held is not None:
+            held.state.pause()
+        body = packed_result(method, result)
+        new = self._changed(call, session) if held is None and not method.shared else None
+        frame = self._result(call.id, method, session, body, new, started)
+        if held is not None:
+            self._keep(held, session, method)
         return frame
+
+    def _changed(self, call: Call, session: Session) -> bytes | None:
+        """The new state, if it came with the call and is another now."""
+        state = session._state
+        if state is None:
+            return None
+        old = None if (call.meta or {}).get("parts") else call.blob
+        return self._kind.changed(state, old, self._max_state)
+
+    def _keep(self, held: Held, session: Session, method: Method) -> None:
+        """What the handler changed in a state that is here counts, unless it only reads."""
+        if method.shared:
+            held.state.undo()
+        else:
+            held.state.commit(self._max_state)
+            held.epoch, held.version = session.epoch, session.version + 1
+
+    def _learn(self, name: str, taken: float) -> None:
+        """Remember slow runs, forget them slowly: it decides whether an answer may wait for the next one."""
+        known = 0.9 * self._seconds.get(name, 0.0)
+        self._seconds[name] = max(known, taken)
 
     def _call_out(
         self, id_: int, is_async: bool, session: Session, function: str, method: str,
@@ -297,23 +293,6 @@ class Worker:
         line = self._trio if is_async and self._trio is not None else self._blocking
         coroutine = self._outside.call(line, parent, function, key, method, body, timeout)
         return coroutine if is_async else run_blocking(coroutine)
-
-    async def _handle(self, method: Method, session: Session, arguments: list[Any]) -> Any:
-        begun = time.monotonic()
-        try:
-            if method.is_async:
-                return await method.run(session, *arguments)
-            return method.run(session, *arguments)
-        except BaseException as error:
-            raise failed(error) from error
-        finally:
-            if os.getpid() != self._pid:
-                os._exit(0)  # the handler forked and its child came back: the socket is not the child's
-            # Remember slow runs, forget them slowly: it decides whether an answer may wait for this one.
-            taken = time.monotonic() - begun
-            self._seconds[method.name] = max(taken, 0.9 * self._seconds.get(method.name, 0.0))
-            if method.name == self._function.default:
-                self._seconds[""] = self._seconds[method.name]
 
     def _result(
         self,
@@ -329,11 +308,11 @@ class Worker:
             meta["prefer"] = session.preference
         if method.shared:
             meta["shared"] = True
-        room = min(MAX_BODY, self._channel.max_frame - FRAME_MARGIN - len(new or b""))
-        if len(body) > room:
+        room = self._channel.max_frame - FRAME_MARGIN - (0 if new is None else len(new))
+        if len(body) > room or len(body) > MAX_BODY:
             raise Refused(
                 Code.FUNCTION_ERROR,
-                f"{method.name} returned {len(body)} bytes, {room} fit into its answer",
+                f"{method.name} returned {len(body)} bytes, {min(room, MAX_BODY)} fit into its answer",
                 {"type": "ResultTooLarge", "traceback": ""},
             )
         if new is None:
@@ -359,6 +338,12 @@ class Worker:
         if len(frame) > self._channel.max_frame:
             raise Refused(Code.TOO_LARGE, f"the state takes {len(frame)} bytes, more than one frame may have")
         return frame
+
+
+def _place(session: Session, held: Held | None, meta: dict[str, Any]) -> None:
+    """Where in its history the session is."""
+    session.epoch = meta.get("epoch", held.epoch if held else 0)
+    session.version = meta.get("version", held.version if held else 0)
 
 
 def run(function: Function, sock: socket.socket, name: str, max_state: int) -> None:
