@@ -1,0 +1,120 @@
+"""What one node has noted of the sessions it looks after, as calls pass (DESIGN §7).
+
+Decides which sessions are remembered, and for how long. Refuses to know where they are now: whoever asks knows.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..estimates import Mean, Rate
+from ..records import Mode, SessionKey
+from .view import Session
+
+MOST = 16_384
+"""Sessions remembered, the one called longest ago out first: four for each container a node can have, some 6 MiB."""
+
+GONE = 900.0
+"""Seconds without a call after which nobody thinks of a remote-state session any more."""
+
+
+class Times(NamedTuple):
+    """Mean seconds, 0 where nothing was measured: a call in its session's own container, one in the pool, what the
+    store takes besides, a switch."""
+
+    local: float
+    remote: float
+    store: float
+    transition: float
+
+
+class Known:
+    """One session; its `rate` is of the calls that came to this node."""
+
+    __slots__ = ("entrance", "moved", "rate", "wish")
+
+    def __init__(self, now: float) -> None:
+        self.rate = Rate(now)
+        self.moved = float("-inf")
+        self.wish: Mode | None = None
+        self.entrance = ""
+
+
+class Ledger:
+    """`called` and `ran` for each call; `session` and `times` when it is time to plan."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[SessionKey, Known] = OrderedDict()
+        self._means: dict[str, tuple[Mean, Mean, Mean, Mean]] = {}
+
+    def called(self, key: SessionKey, via: str, now: float) -> None:
+        """A call came, from a device here ("") or through node `via`."""
+        known = self._known.get(key)
+        if known is None:
+            known = self._new(key, now)
+        else:
+            known.rate.add(now)
+            self._known.move_to_end(key)
+        known.entrance = via
+
+    def _new(self, key: SessionKey, now: float) -> Known:
+        known = self._known[key] = Known(now)
+        if len(self._known) > MOST:
+            self._known.popitem(last=False)
+        return known
+
+    def wished(self, key: SessionKey, mode: Mode, now: float) -> None:
+        """Its application asks for a mode."""
+        (self._known.get(key) or self._new(key, now)).wish = mode
+
+    def wish(self, key: SessionKey) -> Mode | None:
+        """The mode that its application asked for last."""
+        known = self._known.get(key)
+        return known.wish if known else None
+
+    def moved(self, key: SessionKey, now: float) -> None:
+        """Its mode or its node has changed."""
+        (self._known.get(key) or self._new(key, now)).moved = now
+
+    def _times(self, function: str) -> tuple[Mean, Mean, Mean, Mean]:
+        means = self._means.get(function)
+        if means is None:
+            means = self._means[function] = (Mean(), Mean(), Mean(), Mean())
+        return means
+
+    def ran(self, function: str, mode: Mode, seconds: float) -> None:
+        """A call kept a container busy."""
+        self._times(function)[mode == "remote"].add(seconds)
+
+    def stored(self, function: str, seconds: float) -> None:
+        """What a remote-state call waited for the store."""
+        self._times(function)[2].add(seconds)
+
+    def switched(self, function: str, seconds: float) -> None:
+        """For how long a session's calls waited for its move."""
+        self._times(function)[3].add(seconds)
+
+    def times(self, function: str) -> Times:
+        """Of the calls that ran here."""
+        return Times(*(mean.value for mean in self._times(function)))
+
+    def keep(self, functions: frozenset[str]) -> None:
+        """All others are deployed no more."""
+        for name in self._means.keys() - functions:
+            del self._means[name]
+
+    def remembered(self, now: float) -> Iterator[SessionKey]:
+        """Sessions that were called lately; the others are forgotten."""
+        for key, known in list(self._known.items()):
+            if now - known.rate.last > GONE:
+                del self._known[key]
+            else:
+                yield key
+
+    def session(self, key: SessionKey, mode: Mode, now: float, size: int = 0) -> Session:
+        """A row of the view."""
+        known = self._known.get(key)
+        if known is None:
+            return Session(key, mode, 0.0, 0.0, size=size)
+        rate, calls = known.rate.look(now)
+        return Session(key, mode, rate, calls, known.moved, known.wish, size, known.entrance)
