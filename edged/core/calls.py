@@ -24,6 +24,8 @@ class Call:
     chain: tuple[Link, ...] = ()
     """Who waits for this call."""
     container: Any = None
+    deltas: tuple[bytes, ...] = ()
+    """On `state`."""
     entry: Any = None
     holds = False
     hops = 0

@@ -53,12 +53,23 @@ class Start(NamedTuple):
 
 
 class Control(NamedTuple):
-    """A worker verb for the session's container; answered by `on_control`."""
+    """A worker verb for the session's container, with parameters beside those of every verb; answered by
+    `on_control` with a `Said`."""
 
     container: Any
     verb: str
     blob: bytes | None
     token: int
+    params: dict[str, Any] | None = None
+
+
+class Said(NamedTuple):
+    """What a container answered to a Control: code 0 and what it found, or why not."""
+
+    code: int
+    message: str
+    result: dict[str, Any]
+    blob: bytes | None
 
 
 class Release(NamedTuple):

@@ -20,6 +20,7 @@ from edged.core.routing import HERE, Anywhere, Here, Route, Router, There
 from edged.core.sessions import Rules, Seat
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, encode_invoke, encode_result
+from edged_protocol.errors import Code
 from edged_protocol.ids import valid_session
 from edged_protocol.limits import MAX_INFLIGHT, MAX_TIMEOUT_MS
 
@@ -479,7 +480,8 @@ class Relay:
                     self.workers.end(worker)
                 return
             now = trio.current_time()
-            self._step(seat, lambda s: s.on_container(token, worker, reason, now))
+            deltas = worker is not None and worker.deltas
+            self._step(seat, lambda s: s.on_container(token, worker, reason, now, deltas))
 
         self.workers.start_own(seat.key, started)
 
@@ -487,12 +489,11 @@ class Relay:
         token = effect.token
 
         def done(message: m.Reply | m.Error) -> None:
-            error = message.message if isinstance(message, m.Error) else None
-            blob = None if isinstance(message, m.Error) else message.blob
-            self._step(seat, lambda s: s.on_control(token, blob, error, trio.current_time()))
+            said = _said(message)
+            self._step(seat, lambda s: s.on_control(token, said, trio.current_time()))
 
         worker: Worker = effect.container
-        params = {"session": seat.key.session, "epoch": seat.epoch, "version": seat.version}
+        params = {"session": seat.key.session, "epoch": seat.epoch, "version": seat.version, **(effect.params or {})}
         worker.request(next(self._serials), effect.verb, params, effect.blob, done)
         self._touched.add(worker.link)
 
@@ -513,3 +514,10 @@ class Relay:
                 message = f"node {link.name} was lost while it had the call"
                 self.answer(fx.Answer(call, 403, b"", message, None))
         self.settle()
+
+
+def _said(message: m.Reply | m.Error) -> fx.Said:
+    """A container's answer to a verb, of which anything may be wrong but its being one."""
+    if isinstance(message, m.Error):
+        return fx.Said(message.code or Code.INTERNAL, message.message, {}, None)
+    return fx.Said(0, "", message.result if type(message.result) is dict else {}, message.blob)

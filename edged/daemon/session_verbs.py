@@ -96,7 +96,7 @@ async def session_get(node: "Node", link: Link, request: m.Request) -> Answer:
         "stored_version": record.version,
         "unsaved_calls": seat.unsaved if seat else 0,
         "serving": serving,
-        "state_bytes": len(record.state or b""),
+        "state_bytes": len(record.state or b"") + sum(map(len, record.deltas)),
         "results": len(loaded.results),
         "updated": record.updated,
     }, None

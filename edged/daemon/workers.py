@@ -13,6 +13,7 @@ import trio
 
 from edged.core.calls import Call
 from edged.core.catalogue import in_canary
+from edged.core.parts import for_container
 from edged.core.pools import Pool
 from edged.core.records import SessionKey
 from edged_protocol import messages as m
@@ -54,12 +55,18 @@ class Worker:
         """What its calls, by their serials, have asked of others."""
         self.verbs: dict[int, Callable[[m.Reply | m.Error], None]] = {}
         self.ready = trio.Event()
+        self.deltas = False
+        """Whether it speaks of deltas (SPEC "Containers")."""
 
     def invoke(self, call: Call, meta: m.Map, now: float) -> None:
         """Send the call; its answer comes through the workers' `answered`."""
         left = max(1, math.ceil((call.deadline - now) * 1000))
         self.calls[call.serial] = call
         call.container = self
+        state = call.state
+        if call.deltas:
+            state, parts = for_container(state, call.deltas, self.deltas)
+            meta = {**meta, "parts": parts}
         self.link.send(
             encode_invoke(
                 call.serial,
@@ -70,7 +77,7 @@ class Worker:
                 left,
                 call.body,
                 meta,
-                call.state,
+                state,
             )
         )
 
@@ -254,7 +261,7 @@ class Workers:
 
     def run_own(self, worker: Worker, call: Call, now: float) -> None:
         """Let a session's own container run the call."""
-        call.state = None
+        call.state, call.deltas = None, ()
         worker.invoke(call, self._meta(call), now)
         self._touch(worker.link)
 
@@ -382,6 +389,7 @@ class Workers:
         now = trio.current_time()
         for message in messages:
             if isinstance(message, m.Hello):
+                worker.deltas = message.info.get("deltas") is True
                 worker.ready.set()
             elif isinstance(message, m.Result | m.Error):
                 self._one_answer(worker, message, now)

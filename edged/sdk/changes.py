@@ -30,7 +30,7 @@ class Stale(Exception):
 
 
 class Delta(NamedTuple):
-    """A piece of what changed: `data` leads to `serial`; about `left` bytes, or none, are behind it."""
+    """A piece of what changed: `data`, empty if nothing did, leads to `serial`; about `left` bytes are behind it."""
 
     data: bytes
     serial: int
@@ -154,5 +154,7 @@ class DeltaReader:
 
 def _joined(parts: list[bytes], gone: list[bytes]) -> bytes:
     """The array of the changed entries as a map, and of the keys that are gone."""
+    if not parts and not gone:
+        return b""
     changed = _packer.pack_map_header(len(parts) // 2)
     return b"".join((b"\x92", changed, *parts, _packer.pack_array_header(len(gone)), *gone))

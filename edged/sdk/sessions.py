@@ -76,18 +76,24 @@ class Sessions:
             raise Refused(Code.BAD_REQUEST, f"session {key!r:.80} is not here")
         return held
 
-    def _snapshot(self, key: str, params: dict[str, Any], blob: bytes | None) -> Said:
+    def _leaving(self, key: str, params: dict[str, Any]) -> Held:
+        """The session, whose state the function's own service has now if it is about to be let go."""
         held = self._here(key)
         upload = self._function.hook("upload") if params.get("upload") else None
         if upload is not None:
             upload(self._session_of(key, held))
+        return held
+
+    def _snapshot(self, key: str, params: dict[str, Any], blob: bytes | None) -> Said:
+        held = self._leaving(key, params)
         return {"serial": held.state.serial}, held.state.packed()
 
     def _delta(self, key: str, params: dict[str, Any], blob: bytes | None) -> Said:
         """What changed behind `since`, or all if that is nil, of about `limit` bytes at most."""
         since, limit = params.get("since"), params.get("limit")
+        held = self._leaving(key, params)
         try:
-            delta = self._here(key).state.delta(
+            delta = held.state.delta(
                 FROM_NOTHING if since is None else since,
                 MAX_DELTA if limit is None else limit,
                 bool(params.get("digest")),
@@ -97,7 +103,7 @@ class Sessions:
         said: dict[str, Any] = {"serial": delta.serial, "left": delta.left}
         if params.get("digest"):
             said["digest"] = delta.digest.to_bytes(16, "big")
-        return said, delta.data
+        return said, delta.data or None
 
     def _restore(self, key: str, params: dict[str, Any], blob: bytes | None) -> Said:
         """A piece of a state that arrives; `worker.load` with `staged` makes the session of all."""

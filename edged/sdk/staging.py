@@ -38,7 +38,9 @@ class Staged:
         self._put_entries(values, [])
 
     def put(self, data: bytes) -> None:
-        """One delta. Raises StateError for what is none, or belongs to another kind of state."""
+        """One delta, perhaps an empty one. Raises StateError for what is none, or of another kind of state."""
+        if not data:
+            return
         piece = unpack(data)
         if type(piece) is not list:
             raise StateError("not a delta")
@@ -47,7 +49,7 @@ class Staged:
             self._whole, self.size = piece[0], len(piece[0])
         elif not self._kind.opaque and len(piece) == 2 and type(piece[0]) is dict and type(piece[1]) is list:
             self._put_entries(*piece)
-        elif piece:
+        else:
             raise StateError("not a delta of this function's kind of state")
 
     def _put_entries(self, changed: dict[str, Any], gone: list[str]) -> None:

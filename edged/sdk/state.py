@@ -205,7 +205,7 @@ class OpaqueState:
             self._last = self.packed()
         whole = Digest()
         whole.put(b"", self._last)
-        data = pack([] if since == self._serial else [self._last])
+        data = b"" if since == self._serial else pack([self._last])
         return Delta(data, self._serial, 0, whole.value)
 
 

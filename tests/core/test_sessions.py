@@ -113,7 +113,7 @@ class World:
             self.memory[effect.container] = int(effect.blob or b"0")
         else:
             blob = str(self.memory[effect.container]).encode()
-        self.do(node, seat.on_control(effect.token, blob, None, self.now))
+        self.do(node, seat.on_control(effect.token, fx.Said(0, "", {}, blob), self.now))
 
     def tell(self, node: str, seat: Seat, effect: fx.Tell) -> None:
         other = effect.node.partition("/")[0]

@@ -157,7 +157,7 @@ def test_an_opaque_state_is_taken_whole_or_not_at_all() -> None:
     kind = Kind(set, load=set, dump=sorted)
     state = kind.make(pack([1]))
     state.follow()
-    assert unpack(state.delta(0, 1, digest=False).data) == []
+    assert state.delta(0, 1, digest=False).data == b""
     call(state, [lambda s: s.add(2)], fails=False)
     delta = state.delta(0, 1, digest=True)
     staged = Staged(kind)
@@ -167,7 +167,7 @@ def test_an_opaque_state_is_taken_whole_or_not_at_all() -> None:
 
 
 @pytest.mark.parametrize("shape", [Kind(dict), Kind(set, load=set, dump=sorted)])
-@pytest.mark.parametrize("data", [b"", b"\xc1", pack(1), pack([1]), pack([{}, 1]), pack([1, 2, 3]), pack([{5: 1}, []])])
+@pytest.mark.parametrize("data", [b"\xc1", pack(1), pack([]), pack([1]), pack([{}, 1]), pack([1, 2, 3]), pack([{5: 1}, []])])
 def test_what_is_no_delta_is_refused(shape: Kind, data: bytes) -> None:
     """Garbage, and the delta of another kind of state, are an error and not a state."""
     with pytest.raises(StateError):

@@ -6,7 +6,9 @@ from random import Random
 from typing import Any, NamedTuple
 
 from edged.core.calls import Call
+from edged.core.effects import Said
 from edged.lab.clock import Clock
+from edged_protocol.codec import unpack
 
 from .faults import Faults
 from .history import TOKEN, tokens
@@ -52,6 +54,7 @@ class Container:
         self.alive = True
         self.state: bytes | None = None
         self.loaded = False
+        self._from = 0
         self._clock = clock
         self._chance = chance
         self._faults = faults
@@ -75,21 +78,34 @@ class Container:
 
         self._queue(run)
 
-    def verb(self, verb: str, blob: bytes | None, told: Told) -> None:
-        """`worker.load` or `worker.snapshot`: the blob and the error, when its turn comes."""
+    def verb(self, verb: str, params: dict[str, Any], blob: bytes | None, told: Told) -> None:
+        """A worker verb: what it said, when its turn comes."""
 
         def run() -> None:
             if self._faults.hit("verb_swallowed"):
                 return
-            if self._faults.hit("verb_failed") or (verb == "worker.snapshot" and not self.loaded):
-                self._say(told, None, "the hook raised")
-            elif verb == "worker.load":
-                self.loaded, self.state = True, blob
-                self._say(told, None, None)
+            if self._faults.hit("verb_failed") or (verb != "worker.load" and not self.loaded):
+                self._say(told, Said(301, "the hook raised", {}, None))
             else:
-                self._say(told, self.state or b"", None)
+                self._say(told, VERBS[verb](self, params, blob))
 
         self._queue(run)
+
+    def _load(self, params: dict[str, Any], blob: bytes | None) -> Said:
+        self.loaded = True
+        self.state = b"".join(part or b"" for part in unpack(blob or b"")) if params.get("parts") else blob
+        self._from = len(self.state or b"")
+        return Said(0, "", {"serial": 0}, None)
+
+    def _snapshot(self, params: dict[str, Any], blob: bytes | None) -> Said:
+        state = self.state or b""
+        return Said(0, "", {"serial": len(state) - self._from}, state)
+
+    def _delta(self, params: dict[str, Any], blob: bytes | None) -> Said:
+        """Calls are never undone here: what changed since a place is what was added behind it."""
+        state, at = self.state or b"", self._from + params["since"]
+        end = min(len(state), at + max(TOKEN, params["limit"] // TOKEN * TOKEN))
+        return Said(0, "", {"serial": end - self._from, "left": len(state) - end}, state[at:end] or None)
 
     def _say(self, told: Told, *words: Any) -> None:
         self._answers.send(lambda: told(*words) if self.alive else None)
@@ -107,3 +123,10 @@ class Container:
         self._jobs.popleft()
         if self._jobs:
             self._clock.after(self._chance.random() * 0.02, self._run)
+
+
+VERBS: dict[str, Callable[[Container, dict[str, Any], bytes | None], Said]] = {
+    "worker.load": Container._load,
+    "worker.snapshot": Container._snapshot,
+    "worker.delta": Container._delta,
+}

@@ -18,6 +18,11 @@ def tokens(state: bytes | None) -> list[bytes]:
     return [blob[at : at + TOKEN] for at in range(0, len(blob), TOKEN)]
 
 
+def whole(record: Record | None) -> bytes:
+    """The state of a record: what it was written with, and the deltas on it."""
+    return b"".join((record.state or b"", *record.deltas)) if record is not None else b""
+
+
 class History:
     """The acknowledgements of one session, and what they promise."""
 
@@ -30,7 +35,7 @@ class History:
 
     def committed(self, old: Record | None, new: Record) -> None:
         """The store applied a write."""
-        before, after = (old.state if old else None) or b"", new.state or b""
+        before, after = whole(old), whole(new)
         assert after.startswith(before), "what the store had is gone"
         assert len(after) == new.version * TOKEN, "the version does not count the calls"
         once = tokens(after)

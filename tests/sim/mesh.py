@@ -46,7 +46,8 @@ class Mesh:
         self.patient = keep < REQUESTS
         durability = chance.choice(("none", "checkpoint", "checkpoint", "sync"))
         often = chance.choice(((2, 0.1), (5, 1.0)))
-        self.rules = Rules(("remote", "local"), 0.0, 500, keep, durability, *often)
+        self.deltas = chance.random() < 0.7
+        self.rules = Rules(("remote", "local"), 0.0, 500, keep, durability, *often, 0)
         self.history = History(durability)
         self.store = Store(self.key, self.clock, chance, self.faults, self.history)
         self.watchers: dict[str, list[Any]] = {}

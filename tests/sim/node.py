@@ -185,7 +185,7 @@ class Node:
             took = chance.choice((took, HARD_LIMIT))
             mesh.clock.after(took, lambda: self._lost(call, 402, "the container died"))
             return
-        state = call.state
+        state = b"".join((call.state or b"", *call.deltas))
         mesh.clock.after(took, lambda: self._ran(seat, call, run_handler(call, state, chance)))
 
     def _lost(self, call: Call, code: int, message: str) -> None:
@@ -283,14 +283,15 @@ class Node:
 
     def _started(self, seat: Seat, token: int, container: Container | None) -> None:
         now, reason = self.mesh.clock.now, "" if container else "no slot"
-        self.step("container", lambda s: s.on_container(token, container, reason, now), seat)
+        deltas = self.mesh.deltas
+        self.step("container", lambda s: s.on_container(token, container, reason, now, deltas), seat)
 
     def _control(self, seat: Seat, effect: fx.Control) -> None:
-        def told(blob: bytes | None, error: str | None) -> None:
+        def told(said: fx.Said) -> None:
             now = self.mesh.clock.now
-            self.step("control", lambda s: s.on_control(effect.token, blob, error, now), seat)
+            self.step("control", lambda s: s.on_control(effect.token, said, now), seat)
 
-        effect.container.verb(effect.verb, effect.blob, told)
+        effect.container.verb(effect.verb, effect.params or {}, effect.blob, told)
 
     def _release(self, seat: Seat, effect: fx.Release) -> None:
         effect.container.alive = False

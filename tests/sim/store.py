@@ -8,7 +8,7 @@ from edged.core.row import Row
 from edged.lab.clock import Clock
 
 from .faults import Faults
-from .history import History
+from .history import History, whole
 
 UNKNOWN = StoreFailed(None, "no answer")
 REFUSED = StoreFailed(False, "refused")
@@ -31,7 +31,7 @@ class Store:
     @property
     def state(self) -> bytes:
         """What the store would give a new owner."""
-        return (self.record.state if self.record else None) or b""
+        return whole(self.record)
 
     def submit(self, op: Op, done: Callable[[Outcome], None]) -> None:
         """Ask for `op`; `done` is always called, later."""

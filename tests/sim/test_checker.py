@@ -10,6 +10,7 @@ from edged.core.effects import Effect
 from edged.core.records import Record, StoreFailed, Write, Written
 from edged.core.sessions import checkpoints, endings, leaving, local_calls, localize, seat, target
 from edged.core.sessions.actor import Actor
+from edged.core.sessions.basis import Basis
 from edged.core.sessions.unsaved import Unsaved
 from edged.core.transition import S
 from edged.core.window import Window
@@ -108,6 +109,16 @@ def a_former_life_keeps_the_session(patch: Patch) -> None:
     patch.setattr(localize, "claim", claim)
 
 
+def a_delta_lies_on_what_nobody_knows(patch: Patch) -> None:
+    """After a checkpoint whose outcome was not told the next one still holds only what came since."""
+    patch.setattr(Basis, "forget", lambda self: None)
+
+
+def a_delta_is_taken_for_the_state(patch: Patch) -> None:
+    """Whoever loads a session forgets the deltas on its state."""
+    patch.setattr(localize, "for_container", lambda state, deltas, speaks: (state, False))
+
+
 DEFECTS: dict[Callable[[Patch], None], tuple[str, ...] | None] = {
     no_epoch_fence: None,
     window_lost_on_externalize: None,
@@ -121,6 +132,8 @@ DEFECTS: dict[Callable[[Patch], None], tuple[str, ...] | None] = {
     late_answers_count: ("verb_swallowed",),
     a_load_is_waited_for_forever: ("verb_swallowed",),
     a_former_life_keeps_the_session: None,
+    a_delta_lies_on_what_nobody_knows: ("store_late", "store_applied"),
+    a_delta_is_taken_for_the_state: None,
 }
 """Each with the faults that bring it to light; None: those of any world."""
 

@@ -74,6 +74,9 @@ class Nodes:
     def signal(self, name: str, number: int) -> None:
         self._processes[name].send_signal(number)
 
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
     def stopped(self, name: str) -> bool:
         """Whether it has reached a step that it was told to stop at."""
         stat = Path(f"/proc/{self._processes[name].pid}/stat").read_text()

@@ -14,6 +14,7 @@ from ..effects import Answer, Done, Effect
 from ..records import Record, SessionKey
 from ..transition import HOLDING, NEXT, OWNING, S
 from ..window import Window
+from .basis import WORTH, Basis, Part
 from .unsaved import Unsaved
 
 STEP_DEADLINE = 10.0
@@ -31,6 +32,7 @@ class Rules:
     durability: str
     checkpoint_calls: int
     checkpoint_seconds: float
+    deltas_from: int = WORTH
 
 
 class Wish(NamedTuple):
@@ -50,6 +52,7 @@ class Saving(NamedTuple):
     behind: Call | None
     version: int = 0
     mark: int = 0
+    part: Part = Part()
 
 
 class Actor:
@@ -69,16 +72,19 @@ class Actor:
         self.record: Record | None = None
         self.own: deque[Call] = deque()
         self.container: Any = None
+        self.deltas = False
         self.window = Window(rules.dedup)
         self.recovered: int | None = None
         # What the store does not have yet, and the answers that wait until it has.
         self.stored = 0
+        self.basis = Basis()
         self.changes = Unsaved(rules.dedup)
         self.held: deque[tuple[int, Answer]] = deque()
         self.saving: Saving | None = None
         self.save_due = False
         self.save_timer = False
         self.save_failed = False
+        self.save_problem = ""
         self.watched = 0
         # The move that is wished for, and the one under way.
         self.wish: Wish | None = None
@@ -86,8 +92,9 @@ class Actor:
         self.target = ""
         self.move = b""
         self.began = 0.0
+        self.moved = 0
         self.changed = float("-inf")
-        self.blob: bytes | None = None
+        self.part = Part()
         self.claims = 0
         self.missing = 0
         self.doubtful = False
@@ -132,14 +139,16 @@ class Actor:
         asker, self.asker = self.asker, None
         if asker is None:
             return []
-        return [Done(asker, code, message, {"size": len(self.blob or b""), "began": self.began})]
+        return [Done(asker, code, message, {"size": self.moved, "began": self.began})]
 
     def forget(self) -> None:
         """Nothing is held here any more; calls that wait still do."""
         self.own.clear()
         self.held.clear()
         self.changes.clear()
-        self.container = self.blob = self.record = self.saving = None
+        self.basis.forget()
+        self.container = self.record = self.saving = None
+        self.part = Part()
         self.window = Window(self.rules.dedup)
         self.doubtful = False
         self.number()

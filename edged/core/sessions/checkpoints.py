@@ -8,9 +8,10 @@ a takeover whenever the version is another one was the alternative: it would thr
 from typing import Any
 
 from ..calls import Call
-from ..effects import Ask, Control, Effect, Timer
+from ..effects import Ask, Control, Effect, Noted, Said, Timer
 from ..records import Load, Record, StoreFailed
 from .actor import STEP_DEADLINE, Actor, Saving
+from .basis import Part
 from .endings import superseded
 from .local_calls import open_gate
 from .writes import checkpoint
@@ -51,26 +52,52 @@ def _begin(actor: Actor) -> list[Effect]:
     token = actor.fresh()
     behind = actor.own[-1] if actor.own else None
     actor.saving = Saving(token, "snapshot", behind)
-    return [Control(actor.container, "worker.snapshot", None, token), *_watch(actor, token)]
+    return [take(actor, token), *_watch(actor, token)]
 
 
-def _failed(actor: Actor) -> list[Effect]:
+def take(actor: Actor, token: int, **params: Any) -> Control:
+    """Ask the container for what the store does not have: a delta where that is known and short, else the state."""
+    since = actor.basis.since(actor.rules.deltas_from) if actor.deltas else None
+    if since is None:
+        return Control(actor.container, "worker.snapshot", None, token, params)
+    limits = {"since": since, "limit": actor.basis.size, "digest": False}
+    return Control(actor.container, "worker.delta", None, token, {**params, **limits})
+
+
+def taken(actor: Actor, said: Said) -> Part | None:
+    """What the answer to `take` brings to the store; None: ask again, it is no delta any more."""
+    serial = said.result.get("serial")
+    if "left" not in said.result:
+        return Part(state=said.blob, serial=serial)
+    if said.result["left"]:
+        actor.basis.forget()
+        return None
+    return Part(delta=said.blob, serial=serial)
+
+
+def _failed(actor: Actor, problem: str) -> list[Effect]:
     """The next try waits: a store that is away is not asked again with every call."""
     actor.saving = None
     actor.save_failed = True
-    return _later(actor)
+    said, actor.save_problem = actor.save_problem, problem
+    noted: list[Effect] = [] if said == problem else [Noted("session.unsaved", {"reason": problem})]
+    return noted + _later(actor)
 
 
 # The container's part
 
 
-def snapshot_taken(actor: Actor, blob: bytes | None, error: str | None) -> list[Effect]:
+def snapshot_taken(actor: Actor, said: Said) -> list[Effect]:
     """The container answered; all calls before that were answered before."""
-    if error is not None:
-        return _failed(actor)
+    if said.code:
+        actor.basis.forget()
+        return _failed(actor, said.message)
+    part = taken(actor, said)
+    if part is None:
+        return _begin(actor)
     token = actor.fresh()
-    actor.saving = Saving(token, "write", None, actor.version, actor.changes.mark)
-    return [Ask(checkpoint(actor, blob), token)]
+    actor.saving = Saving(token, "write", None, actor.version, actor.changes.mark, part)
+    return [Ask(checkpoint(actor, part), token)]
 
 
 def _watch(actor: Actor, token: int) -> list[Effect]:
@@ -89,7 +116,7 @@ def look_after(actor: Actor) -> list[Effect]:
         return []
     if saving.token != watched or _runs(actor, saving.behind):
         return _watch(actor, saving.token)
-    return _failed(actor)
+    return _failed(actor, "the container does not answer")
 
 
 def _runs(actor: Actor, behind: Call | None) -> bool:
@@ -105,13 +132,17 @@ def stored(actor: Actor, outcome: Any) -> list[Effect]:
     saving = actor.saving
     assert saving is not None
     if isinstance(outcome, StoreFailed):
-        return _failed(actor)
+        if outcome.applied is None:
+            actor.basis.forget()
+        return _failed(actor, f"state store: {outcome.reason}")
     if saving.step == "check":
         return _checked(actor, outcome.record, outcome.results)
     if not outcome.won:
         return _refused(actor, outcome.current)
     actor.saving = None
+    actor.save_problem = ""
     actor.stored = saving.version
+    actor.basis.wrote(saving.part)
     actor.changes.save(saving.mark)
     return open_gate(actor)
 
@@ -136,5 +167,6 @@ def _checked(actor: Actor, record: Record | None, results: Any) -> list[Effect]:
 def reconcile(actor: Actor, record: Record, results: Any) -> list[Effect]:
     """The record is ours and has what our last write but one, or the one before, put there."""
     actor.stored = record.version
+    actor.basis.forget()
     actor.changes.found(record.version, results)
     return open_gate(actor)

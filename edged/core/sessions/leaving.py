@@ -8,11 +8,12 @@ because the record still names us was the alternative, and had two owners when t
 
 from typing import Any
 
-from ..effects import Ask, Control, Effect, Forward, Located, Noted, Release, Tell, Timer
+from ..effects import Ask, Control, Effect, Forward, Located, Noted, Release, Said, Tell, Timer
 from ..records import Load, StoreFailed
 from ..transition import S
 from .actor import STEP_DEADLINE, Actor
-from .checkpoints import reconcile
+from .basis import Part
+from .checkpoints import reconcile, take, taken
 from .endings import superseded
 from .local_calls import admit_waiting, open_gate
 from .writes import release
@@ -26,7 +27,7 @@ def begin(actor: Actor, now: float) -> list[Effect]:
     assert actor.wish is not None
     move, actor.asker, actor.target, actor.move = actor.wish
     actor.wish = None
-    actor.began = now
+    actor.began, actor.moved = now, 0
     if move != "migrate":
         actor.target = ""
         return _drain(actor, now)
@@ -66,24 +67,35 @@ def flush_when_idle(actor: Actor, now: float) -> list[Effect]:
     if actor.own or actor.saving is not None:
         return []
     actor.go(S.FLUSHING)
+    return _flush(actor)
+
+
+def _flush(actor: Actor) -> list[Effect]:
     token = actor.number()
-    snapshot = Control(actor.container, "worker.snapshot", None, token)
-    return [snapshot, Timer(STEP_DEADLINE, token)]
+    if actor.target:
+        flush = Control(actor.container, "worker.snapshot", None, token)
+    else:
+        flush = take(actor, token, upload=True)
+    return [flush, Timer(STEP_DEADLINE, token)]
 
 
-def flushed(actor: Actor, blob: bytes | None, error: str | None, now: float) -> list[Effect]:
-    """FLUSHING: the whole state; it goes to the target before anything is written."""
-    if error is not None:
-        return back(actor, 301, error, now)
-    actor.blob = blob
+def flushed(actor: Actor, said: Said, now: float) -> list[Effect]:
+    """FLUSHING: what the store does not have; to a target the whole state, before anything is written."""
+    if said.code:
+        return back(actor, said.code, said.message, now)
+    part = taken(actor, said)
+    if part is None:
+        return _flush(actor)
+    actor.part = part
     if not actor.target:
         return _release(actor)
+    actor.moved = len(part.state or b"")
     actor.go(S.OFFERING)
     token = actor.number()
     params = _names(actor)
     params["results"] = [list(entry) for entry in actor.window.entries()]
     params["floor"] = actor.window.floor
-    offer = Tell(actor.target, "session.offer", params, blob, token)
+    offer = Tell(actor.target, "session.offer", params, actor.part.state, token)
     return [offer, Timer(STEP_DEADLINE, token)]
 
 
@@ -158,7 +170,7 @@ def left(actor: Actor, now: float) -> list[Effect]:
 
 def _moved(actor: Actor, node: str, now: float) -> Noted:
     pause = round((now - actor.began) * 1000, 3)
-    about = {"epoch": actor.epoch, "pause_ms": pause, "bytes": len(actor.blob or b"")}
+    about = {"epoch": actor.epoch, "pause_ms": pause, "bytes": actor.moved}
     if node:
         return Noted("session.migrated", {"to": node, **about})
     return Noted("session.externalized", about)
@@ -166,7 +178,7 @@ def _moved(actor: Actor, node: str, now: float) -> Noted:
 
 def back(actor: Actor, code: int, reason: str, now: float) -> list[Effect]:
     """Anything wrong before the write: the old mode serves on, its queue in order."""
-    actor.blob = None
+    actor.part = Part()
     actor.go(S.LOCAL)
     effects = actor.end_move(code, reason)
     return effects + admit_waiting(actor, now)

@@ -6,11 +6,13 @@ A claim whose outcome is unknown is looked up in the record; until then nobody s
 
 from typing import Any
 
-from ..effects import Ask, Control, Effect, Located, Noted, Release, Start, Timer
+from ..effects import Ask, Control, Effect, Located, Noted, Release, Said, Start, Timer
+from ..parts import for_container
 from ..records import Load, Record, StoreFailed
 from ..transition import S
 from ..window import Window
 from .actor import STEP_DEADLINE, Actor
+from .basis import Part
 from .endings import give_up, refuse_all, send_away
 from .local_calls import admit_waiting
 from .writes import NO_RECORD, claim, release
@@ -26,7 +28,7 @@ def begin(actor: Actor, now: float) -> list[Effect]:
     move, actor.asker, _, actor.move = actor.wish
     assert move == "localize"
     actor.wish = actor.record = None
-    actor.began, actor.claims = now, 0
+    actor.began, actor.claims, actor.moved = now, 0, 0
     actor.go(S.STARTING)
     token = actor.number()
     return [Start(token), Timer(STEP_DEADLINE, token)]
@@ -92,13 +94,22 @@ def _won(actor: Actor, record: Record, epoch: int, now: float) -> list[Effect]:
     actor.go(S.RESTORING)
     actor.missing = 2
     token = actor.number()
-    load = Control(actor.container, "worker.load", record.state, token)
-    return [load, Ask(Load(actor.key, None), token), Timer(STEP_DEADLINE, token)]
+    return [_load(actor, record, token), Ask(Load(actor.key, None), token), Timer(STEP_DEADLINE, token)]
 
 
-def restored(actor: Actor, blob: bytes | None, error: str | None, now: float) -> list[Effect]:
+def _load(actor: Actor, record: Record, token: int) -> Control:
+    actor.record = record
+    blob, parts = for_container(record.state, record.deltas, actor.deltas)
+    return Control(actor.container, "worker.load", blob, token, {"download": True, "parts": parts})
+
+
+def restored(actor: Actor, said: Said, now: float) -> list[Effect]:
     """RESTORING: the container has the state, or cannot take it."""
-    return undo(actor, 301, error) if error is not None else _one_more(actor, now)
+    if said.code:
+        return undo(actor, said.code, said.message)
+    assert actor.record is not None
+    actor.basis.loaded(actor.record, said.result.get("serial"))
+    return _one_more(actor, now)
 
 
 def remembers(actor: Actor, outcome: Any, now: float) -> list[Effect]:
@@ -122,7 +133,8 @@ def undo(actor: Actor, code: int, reason: str) -> list[Effect]:
     effects = actor.end_move(code, reason)
     if actor.container is not None:
         effects.append(Release(actor.container))
-    actor.container = actor.blob = None
+    actor.container = None
+    actor.part = Part()
     actor.target = ""
     actor.go(S.RELEASING)
     return [*effects, Ask(release(actor), actor.number())]

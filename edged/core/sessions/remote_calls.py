@@ -65,7 +65,7 @@ def _run(actor: Actor, head: Call, record: Record) -> Effect:
     actor.go(S.RUNNING)
     actor.record = record
     actor.epoch, actor.version = record.epoch, record.version
-    head.mode, head.state = "remote", record.state
+    head.mode, head.state, head.deltas = "remote", record.state, record.deltas
     return RunPool(head)
 
 
@@ -152,8 +152,9 @@ def committed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
         actor.record = None
         return _lost_race(actor, head, record, outcome)
     answer, blob, version, wanted = head.entry
-    state = record.state if blob is None else blob
-    actor.record = replace(record, version=version, state=state)
+    if blob is not None:
+        record = replace(record, state=blob, deltas=())
+    actor.record = replace(record, version=version)
     actor.version = version
     effects = _ended(actor, answer)
     prefer(actor, wanted or head.prefer, now)

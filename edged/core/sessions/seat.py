@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ..calls import Call
-from ..effects import Effect, Release
+from ..effects import Effect, Release, Said
 from ..transition import S
 from . import checkpoints, endings, leaving, local_calls, localize, remote_calls, target, wishes
 from .actor import Actor, Wish
 
 Step = Callable[[Actor, float], list[Effect]]
 Answered = Callable[[Actor, Any, float], list[Effect]]
-Controlled = Callable[[Actor, bytes | None, str | None, float], list[Effect]]
+Controlled = Callable[[Actor, Said, float], list[Effect]]
 Told = Callable[[Actor, int, str, float], list[Effect]]
 
 STORE: dict[S, Answered] = {
@@ -130,23 +130,24 @@ class Seat(Actor):
         step = STORE.get(self.state) if token == self.token else None
         return self._then(step(self, outcome, now), now) if step is not None else []
 
-    def on_container(self, token: int, container: Any, reason: str, now: float) -> list[Effect]:
-        """The container a `Start` asked for; None with the reason when there is none."""
+    def on_container(
+        self, token: int, container: Any, reason: str, now: float, deltas: bool = False
+    ) -> list[Effect]:
+        """The container a `Start` asked for, and whether it speaks of deltas; None with the reason when there is none."""
         step = CONTAINER.get(self.state) if token == self.token else None
         if step is None:
             return [Release(container)] if container is not None else []
         if container is None:
             return self._then(endings.give_up(self, 104, reason), now)
+        self.deltas = deltas
         return step(self, container)
 
-    def on_control(
-        self, token: int, blob: bytes | None, error: str | None, now: float
-    ) -> list[Effect]:
+    def on_control(self, token: int, said: Said, now: float) -> list[Effect]:
         """The answer of a `Control`."""
         if self.saving is not None and token == self.saving.token:
-            return self._then(checkpoints.snapshot_taken(self, blob, error), now)
+            return self._then(checkpoints.snapshot_taken(self, said), now)
         step = CONTROL.get(self.state) if token == self.token else None
-        return self._then(step(self, blob, error, now), now) if step is not None else []
+        return self._then(step(self, said, now), now) if step is not None else []
 
     def on_container_lost(self, now: float) -> list[Effect]:
         """The session's own container died."""

@@ -6,7 +6,7 @@ never before. A source that falls silent costs a container for a while and nothi
 
 from typing import Any
 
-from ..effects import Ask, Control, Done, Effect, Start, Timer
+from ..effects import Ask, Control, Done, Effect, Said, Start, Timer
 from ..records import Entry, Load, StoreFailed
 from ..transition import S
 from ..window import Window
@@ -48,13 +48,14 @@ def offered(actor: Actor, asker: Any, params: dict[str, Any], blob: bytes | None
     actor.window = Window(actor.rules.dedup, entries, params["floor"])
     actor.go(S.SEALING)
     token = actor.number()
-    return [Control(actor.container, "worker.load", blob, token), Timer(STEP_DEADLINE, token)]
+    load = Control(actor.container, "worker.load", blob, token)
+    return [load, Timer(STEP_DEADLINE, token)]
 
 
-def loaded(actor: Actor, blob: bytes | None, error: str | None, now: float) -> list[Effect]:
+def loaded(actor: Actor, said: Said, now: float) -> list[Effect]:
     """SEALING: the container has the state; the source may write."""
-    if error is not None:
-        return give_up(actor, 301, error)
+    if said.code:
+        return give_up(actor, said.code, said.message)
     actor.go(S.SEALED)
     return [*actor.end_move(0, ""), Timer(FIRST_LOOK, actor.number())]
 

@@ -7,6 +7,7 @@ the id of the move, by which the record tells later whose they were.
 from ..records import Entry, Record, Write
 from ..window import MAX_WINDOW_BYTES
 from .actor import Actor
+from .basis import Part
 
 NO_RECORD = Record(
     epoch=0,
@@ -73,8 +74,8 @@ def reclaim(actor: Actor, record: Record) -> Write:
     return claim(actor, record)._replace(mode="remote", owner=None, owner_boot=None, move=move)
 
 
-def checkpoint(actor: Actor, state: bytes | None) -> Write:
-    """The state as it is now, and the outcomes since the last one."""
+def checkpoint(actor: Actor, part: Part) -> Write:
+    """The state as it is now, or what changed in it, and the outcomes since the last one."""
     return Write(
         key=actor.key,
         expect_epoch=actor.epoch,
@@ -85,7 +86,8 @@ def checkpoint(actor: Actor, state: bytes | None) -> Write:
         owner=actor.node,
         owner_boot=actor.boot,
         move=None,
-        state=state,
+        state=part.state,
+        delta=part.delta,
         results=actor.changes.entries(),
         keep=actor.rules.dedup,
         keep_bytes=MAX_WINDOW_BYTES,
@@ -96,7 +98,7 @@ def checkpoint(actor: Actor, state: bytes | None) -> Write:
 def release(actor: Actor) -> Write:
     """To the target of a migration, or without one to remote-state."""
     target, _, boot = actor.target.partition("/")
-    return checkpoint(actor, actor.blob)._replace(
+    return checkpoint(actor, actor.part)._replace(
         epoch=actor.epoch + 1,
         mode="local" if target else "remote",
         owner=target or None,
