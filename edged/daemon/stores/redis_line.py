@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 import trio
+from anyio.abc import ByteStream
 from coredis.connection import TCPConnection, TCPLocation
 from coredis.exceptions import RedisError
 
@@ -51,6 +52,23 @@ class _Sent:
         self.request = request
         self.deadline = deadline
         self.then = then
+
+
+class _Dialled(TCPConnection):
+    """A connection over a stream that is there: one that cannot be dialled would leave buffers open in coredis."""
+
+    def __init__(self, url: RedisUrl, stream: ByteStream) -> None:
+        super().__init__(
+            TCPLocation(url.host, url.port),
+            username=url.user,
+            password=url.password,
+            db=url.db,
+            client_name="edged",
+        )
+        self._dialled = stream
+
+    async def _connect(self) -> ByteStream:
+        return self._dialled
 
 
 class Line:
@@ -104,11 +122,18 @@ class Line:
 
     async def _one_life(self, tell: Callable[[], None]) -> bool:
         """Of one connection; whether it could be used."""
-        connection = self._dial()
+        usable = False
         async with trio.open_nursery() as nursery:
-            reason = await self._greet(connection, nursery)
-            usable = not reason
-            if usable:
+            try:
+                with trio.fail_after(CONNECT_SECONDS):
+                    connection = await self._dial(nursery)
+                    self.server = await greet(connection, self._names)
+            except trio.TooSlowError:
+                reason = f"no answer in {CONNECT_SECONDS:g} s"
+            except (RedisError, NotUsable, OSError) as error:
+                reason = _cause(error)
+            else:
+                usable = True
                 self._open, self._leaving, self.problem = connection, "", None
                 self._look_at = trio.current_time() + PROBE_SECONDS
                 tell()
@@ -118,29 +143,17 @@ class Line:
         tell()
         return usable
 
-    def _dial(self) -> TCPConnection:
+    async def _dial(self, nursery: trio.Nursery) -> TCPConnection:
+        """A connection that has said who it is. Raises RedisError, OSError."""
         url = self._url
         tls = ssl.create_default_context(cafile=url.ca) if url.tls else None
-        return TCPConnection(
-            TCPLocation(url.host, url.port),
-            username=url.user,
-            password=url.password,
-            db=url.db,
-            client_name="edged",
-            ssl_context=tls,
-        )
-
-    async def _greet(self, connection: TCPConnection, nursery: trio.Nursery) -> str:
-        """Connect and look at the server; why it cannot be used, or ""."""
-        try:
-            with trio.fail_after(CONNECT_SECONDS):
-                await nursery.start(self._carry, connection)
-                self.server = await greet(connection, self._names)
-        except trio.TooSlowError:
-            return f"no answer in {CONNECT_SECONDS:g} s"
-        except (RedisError, NotUsable, OSError) as error:
-            return _cause(error)
-        return ""
+        if tls is None:
+            stream: ByteStream = await anyio.connect_tcp(url.host, url.port)
+        else:
+            stream = await anyio.connect_tcp(url.host, url.port, ssl_context=tls, tls_standard_compatible=False)
+        connection = _Dialled(url, stream)
+        await nursery.start(self._carry, connection)
+        return connection
 
     async def _carry(self, connection: TCPConnection, task_status: trio.TaskStatus[None]) -> None:
         await connection.run(task_status=task_status)

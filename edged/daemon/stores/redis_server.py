@@ -12,7 +12,6 @@ from coredis.connection import TCPConnection
 from coredis.exceptions import RedisError
 
 from .redis_scripts import FORMAT, OPEN, Names
-from .schema import StoreVersion
 
 
 class NotUsable(Exception):
@@ -28,7 +27,7 @@ class Server(NamedTuple):
 
 
 async def greet(connection: TCPConnection, names: Names) -> Server:
-    """Look at the server and begin a store there if it has none. Raises NotUsable, StoreVersion, RedisError."""
+    """Look at the server and begin a store there if it has none. Raises NotUsable, RedisError."""
     role: Any = await connection.create_request(b"ROLE")
     check_role(role)
     source, fresh = OPEN.source, os.urandom(8).hex().encode()
@@ -36,7 +35,7 @@ async def greet(connection: TCPConnection, names: Names) -> Server:
     if type(stored) is not list or len(stored) != 2:
         raise NotUsable("it does not answer as Redis does")
     if stored[0] != FORMAT:
-        raise StoreVersion(f"the store has format {stored[0]!r}, of another version of edged")
+        raise NotUsable(f"the store has format {stored[0]!r}, of another version of edged")
     return Server(stored[1], *_durability(await _settings(connection)))
 
 
