@@ -37,12 +37,13 @@ class Nodes:
         mesh: str = "edged",
         labels: list[str] | None = None,
         stop_at: str = "",
+        store: str = "",
     ) -> str:
         """Start a node, again with what its former life left; its address. On a `host` of a LAN it listens
         everywhere and seeks by mDNS, and by seeds that are given only. It stops at the steps `stop_at` (`stopped`)."""
         data, first = self._root / name, next(iter(self.addresses), name)
         data.mkdir(exist_ok=True)
-        store = "sqlite:" if first == name else f"mesh:{first}"
+        store = store or ("sqlite:" if first == name else f"mesh:{first}")
         if host is not None:
             seeds = seeds or []
         elif seeds is None:

@@ -1,0 +1,129 @@
+"""Real nodes whose sessions lie in a real Redis, which is killed, paused and comes back."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.nodes import COUNTER, Nodes, deploy, edgectl, served_by, until
+from support.redis_server import RedisServer
+from support.wire_client import WireClient
+
+from edged_protocol.errors import CallError, NotRunRetry
+
+
+class Site:
+    """Two nodes and their Redis; a device at each node."""
+
+    def __init__(self, nodes: Nodes, server: RedisServer, devices: list[WireClient]) -> None:
+        self.nodes = nodes
+        self.server = server
+        self.devices = devices
+
+    def move(self, move: str, session: str, **params: Any) -> None:
+        with closing(WireClient(self.nodes.addresses["n1"], "operator")) as operator:
+            operator.request(f"session.{move}", {"function": "counter", "session": session, **params})
+
+    def store(self, node: str = "n1") -> dict[str, Any]:
+        """What a node says of its store."""
+        said: dict[str, Any] = edgectl(self.nodes.addresses[node], "status")["store"]
+        return said
+
+
+@pytest.fixture
+def site(nodes: Nodes, tmp_path: Path) -> Iterator[Site]:
+    server = RedisServer(tmp_path / "redis").start()
+    with ExitStack() as stack:
+        stack.callback(server.kill)
+        for name in ("n1", "n2"):
+            nodes.start(name, store=server.url)
+        deploy(nodes.addresses["n1"], COUNTER)
+        served_by(nodes.addresses["n1"], "counter", 2)
+        devices = [stack.enter_context(closing(WireClient(nodes.addresses[name]))) for name in ("n1", "n2")]
+        yield Site(nodes, server, devices)
+
+
+def outcome(device: WireClient, session: str, timeout_ms: int = 5000) -> int:
+    """The code of one try; 0 is an answer."""
+    try:
+        device.once("counter", session, "incr", call_id=os.urandom(16), timeout_ms=timeout_ms)
+    except CallError as error:
+        return error.code
+    return 0
+
+
+def test_sessions_of_both_modes_live_in_redis(site: Site) -> None:
+    """Calls through any node, each kind of move, and a node that is killed and comes back: every call counts once."""
+    here, there = site.devices
+    for session in ("far", "near"):
+        here.call("counter", session, "incr")
+    site.move("localize", "near", to="n1")
+    for number in range(2, 6):
+        assert here.call("counter", "far", "incr") == there.call("counter", "near", "incr") == number
+    site.move("migrate", "near", to="n2")
+    assert here.call("counter", "near", "incr") == 6
+    site.move("externalize", "near")
+    site.nodes.signal("n2", signal.SIGKILL)
+    site.nodes.ended("n2")
+    site.nodes.start("n2", store=site.server.url)
+    assert [here.call("counter", session, "incr") for session in ("far", "near")] == [6, 7]
+    said = site.store()
+    assert (said["url"], said["driver"], said["state"]) == (site.server.url, "redis", "ok")
+    assert "may cost the last second" in said["durability"]
+
+
+def test_without_its_store_a_node_serves_what_it_has(site: Site) -> None:
+    """Redis killed: local-state calls go on, remote-state calls are certainly not run; back again, all goes on."""
+    here, there = site.devices
+    for session in ("far", "near"):
+        here.call("counter", session, "incr")
+    site.move("localize", "near", to="n1")
+    assert there.call("counter", "near", "incr") == 2  # and it knows where the session is
+    site.server.kill()
+    until(lambda: site.store()["state"].startswith("failing: "))
+    assert [outcome(device, "far") for device in site.devices * 3] == [106] * 6
+    assert [there.once("counter", "near", "incr", call_id=os.urandom(16))[0] for _ in range(5)] == [3, 4, 5, 6, 7]
+    with pytest.raises(NotRunRetry) as caught:
+        site.move("localize", "far", to="n1")
+    assert caught.value.code == 106
+    site.server.start()
+    until(lambda: site.store()["state"] == site.store("n2")["state"] == "ok")
+    assert there.call("counter", "far", "incr") == 2
+    site.move("externalize", "near")
+    assert there.call("counter", "near", "incr") == 8
+
+
+def test_a_store_that_hangs_keeps_no_call_beyond_its_deadline(site: Site) -> None:
+    """Redis paused: every call is answered while it still is; awake, no acknowledged call is missing or doubled."""
+    here, there = site.devices
+    acknowledged = [here.call("counter", session, "incr") for session in ("far", "near")]
+    site.move("localize", "near", to="n1")
+    site.server.pause()
+    codes = [outcome(device, "far", timeout_ms=700) for device in (here, there)]
+    assert {*codes} <= {106, 401}
+    near = here.once("counter", "near", "incr", call_id=os.urandom(16))[0]
+    assert [*acknowledged, near] == [1, 1, 2]
+    until(lambda: site.store()["state"].startswith("failing: "))
+    assert [outcome(device, "far") for device in site.devices] == [106, 106]
+    site.server.resume()
+    until(lambda: outcome(here, "far") == 0)
+    assert here.call("counter", "far", "incr") >= 3
+    assert there.call("counter", "near", "incr") == 3
+
+
+def test_nodes_start_without_their_store(nodes: Nodes, tmp_path: Path) -> None:
+    """A node whose Redis is not there yet serves, says what is wrong, and has it when it comes."""
+    server = RedisServer(tmp_path / "redis")
+    address = nodes.start("n1", store=server.url)
+    deploy(address, COUNTER)
+    with closing(WireClient(address)) as device:
+        assert outcome(device, "s") == 106
+        assert "Connection refused" in nodes.said("n1")
+        server.start()
+        try:
+            until(lambda: outcome(device, "s") == 0)
+        finally:
+            server.kill()
