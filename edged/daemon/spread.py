@@ -5,6 +5,7 @@ call is sent. A session whose calls are under way somewhere has its next ones go
 """
 
 import random
+from collections.abc import Sequence
 
 import trio
 
@@ -14,6 +15,7 @@ from edged.core.records import SessionKey
 from edged.core.routing import Router
 from edged.core.sessions import Seat
 from edged_protocol import messages as m
+from edged_protocol.limits import MAX_HOPS
 
 from .workers import Workers
 
@@ -29,7 +31,7 @@ FULL_HERE = 0.05
 
 
 class Spread:
-    """The balancing of one node: asked by the relay for each call that enters here."""
+    """The balancing of one node: asked by the relay for each call that could run here."""
 
     def __init__(self, node: str, router: Router, workers: Workers, seats: dict[SessionKey, Seat]) -> None:
         self._node = node
@@ -47,15 +49,26 @@ class Spread:
     def elsewhere(self, call: Call, now: float) -> str | None:
         """The node that should run a call that could run here; None: here."""
         others = self._router.others(call.function)
-        if not others or call.hops or not self._may_leave(call):
+        if not others or call.hops >= MAX_HOPS or not self._may_leave(call):
             return None
         before = self._under_way.get(SessionKey(call.function, call.session)) if call.session else None
         if before:
             return self._sent(call, before[0].sent_to, now)
         balancer = self.balancer
-        if balancer.stays(call.function) and self._workers.at_once(call.function):
+        if call.hops:
+            others = self._onward(call, others)
+            if not others:
+                return None
+        elif balancer.stays(call.function) and self._workers.at_once(call.function):
             return None
         return self._sent(call, balancer.choose(call.function, others, now), now)
+
+    def _onward(self, call: Call, others: Sequence[str]) -> tuple[str, ...]:
+        """Where a call may go that a broker sent here, and that would have to wait: figures are older than this
+        node's own. Not back, and not by a policy that knows nothing of queues."""
+        if self._workers.at_once(call.function) or not self.balancer.predicts(call.function):
+            return ()
+        return tuple(node for node in others if node != call.origin[0].name)
 
     def another(self, call: Call, now: float) -> str | None:
         """The node for a call that this one does not run; None when all of them are overloaded."""

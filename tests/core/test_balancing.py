@@ -180,17 +180,23 @@ def test_any_report_is_figures_or_nothing(value: object) -> None:
     assert all(isinstance(load, Load) for load in loads(value, 16).values())
 
 
-def ratio(policy: str, seed: int, calls: int = 6000) -> float:
+def ratio(policy: str, seed: int, calls: int = 6000, containers: int = 4) -> float:
     """Mean latency over that of one central queue on the same trace: 70 % load, one of four nodes 4x slower."""
-    site = Site()
+    site = Site(containers)
     trace = poisson(site, 0.7, 0.05, calls, Random(seed))
     base = mean_after_warm_up(central(site, trace))
     return mean_after_warm_up(World(site, policy, Random(seed + 100)).run(trace)) / base
 
 
-def test_power_of_d_comes_close_to_a_central_queue() -> None:
-    """At most 1.25 times its mean latency (issue of balancing, model.md); blind dispatch is far from that."""
-    assert ratio("power-of-d", 1) <= 1.25
+@pytest.mark.parametrize("containers", [1, 2, 4])
+def test_power_of_d_comes_close_to_a_central_queue(containers: int) -> None:
+    """At most 1.25 times its mean latency, whatever a node holds (model.md): with one container a call that would
+    wait goes on once more."""
+    assert ratio("power-of-d", 1, containers=containers) <= 1.25
+
+
+def test_blind_dispatch_ruins_the_result() -> None:
+    """It fills the slow node, whose queue grows without end."""
     for blind in ("blind random", "blind round-robin"):
         assert ratio(blind, 1) > 5
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from edged.core.balancing import Balancer, Load
 from edged.core.calls import Call
 from edged.core.pools import Pool
+from edged_protocol.limits import MAX_HOPS
 
 
 class Arrival(NamedTuple):
@@ -109,52 +110,62 @@ class World:
         heapq.heappush(self._events, (at, next(self._order), act))
 
     def _enter(self, arrival: Arrival, now: float) -> None:
-        broker = self._brokers[arrival.entrance]
-        where = self._where(arrival.entrance, now)
-        call = Call(broker, 0, "f", None, "", None, now, 1e9, b"", None)
-        call.state = arrival  # type: ignore[assignment]
-        broker.balancer.sent("f", self._brokers[where].name)
-        delay = 0.0 if where == arrival.entrance else self._site.delay
-        self._at(now + delay, lambda at: self._submit(where, call, at))
+        self._route(arrival.entrance, _call(arrival, None, now), now)
 
-    def _where(self, entrance: int, now: float) -> int:
-        if self._blind:
-            return self._blind(self._chance, next(self._turns), len(self._brokers))
-        broker = self._brokers[entrance]
-        if broker.balancer.stays("f") and broker.pool.at_once(0):
-            return entrance
-        others = [other.name for other in self._brokers if other is not broker]
-        return self._index[broker.balancer.choose("f", others, now) or broker.name]
+    def _route(self, at: int, call: Call, now: float) -> None:
+        """As `daemon.spread` does, for a call that has come to a broker."""
+        broker, to = self._brokers[at], at
+        if self._blind and not call.hops:
+            to = self._blind(self._chance, next(self._turns), len(self._brokers))
+        elif not self._blind and not self._stays(broker, call):
+            but = self._brokers[call.origin[0]] if call.origin else None
+            others = [other.name for other in self._brokers if other not in (broker, but)]
+            to = self._index[broker.balancer.choose("f", others, now) or broker.name]
+            call.sent_to, call.sent_at = self._brokers[to].name, now
+            broker.balancer.sent("f", call.sent_to)
+        if to == at:
+            call.started = now
+            broker.pool.submit(call)
+            self._feed(at, now)
+        else:
+            onward = _call(call.state, (at, call), now)
+            onward.hops = call.hops + 1
+            self._at(now + self._site.delay, lambda at: self._route(to, onward, at))
 
-    def _submit(self, where: int, call: Call, now: float) -> None:
-        pool = self._brokers[where].pool
-        call.started = now
-        pool.submit(call)
-        self._feed(where, now)
+    def _stays(self, broker: Broker, call: Call) -> bool:
+        free = broker.pool.at_once(0)
+        if call.hops:
+            return free or call.hops >= MAX_HOPS or not broker.balancer.predicts("f")
+        return free and broker.balancer.stays("f")
 
-    def _feed(self, where: int, now: float) -> None:
-        for container, call in self._brokers[where].pool.assign(now):
+    def _feed(self, at: int, now: float) -> None:
+        for container, call in self._brokers[at].pool.assign(now):
             arrival: Arrival = call.state  # type: ignore[assignment]
-            seconds = arrival.work * self._site.slowness[where]
-            self._at(now + seconds, lambda at, c=container, k=call, s=seconds: self._end(where, c, k, s, at))  # type: ignore[misc]
+            seconds = arrival.work * self._site.slowness[at]
+            self._at(now + seconds, lambda end, c=container, k=call, s=seconds: self._end(at, c, k, s, end))  # type: ignore[misc]
 
-    def _end(self, where: int, container: object, call: Call, seconds: float, now: float) -> None:
-        self._brokers[where].pool.finished(container, call, seconds, now)
-        self._feed(where, now)
-        remote = call.origin is not self._brokers[where]
-        load = self._brokers[where].load()
-        self._at(now + self._site.delay * remote, lambda at: self._answer(where, call, load, at))
+    def _end(self, at: int, container: object, call: Call, seconds: float, now: float) -> None:
+        self._brokers[at].pool.finished(container, call, seconds, now)
+        self._feed(at, now)
+        self._answer(at, call, now - call.started, now)
 
-    def _answer(self, where: int, call: Call, load: Load, now: float) -> None:
-        broker, node = call.origin, self._brokers[where].name
-        arrival: Arrival = call.state  # type: ignore[assignment]
-        seconds = now - arrival.at
-        broker.balancer.ended("f", node)
-        broker.balancer.answered("f", node, seconds, seconds - 2 * self._site.delay * (broker.name != node), now)
-        if broker.name != node:
-            broker.balancer.heard("f", node, load, now)
-        self._latencies.append(seconds)
-        self._open -= 1
+    def _answer(self, at: int, call: Call, there: float, now: float) -> None:
+        """A call that a broker has to answer has run; `there`: seconds queued and running."""
+        broker = self._brokers[at]
+        if call.sent_to is not None:
+            broker.balancer.answered("f", call.sent_to, now - call.sent_at, there, now)
+        if call.origin is None:
+            arrival: Arrival = call.state  # type: ignore[assignment]
+            self._latencies.append(now - arrival.at)
+            self._open -= 1
+            return
+        to, asked = call.origin
+        load = broker.load()
+        self._at(now + self._site.delay, lambda back: self._came_back(to, asked, broker.name, load, there, back))
+
+    def _came_back(self, at: int, call: Call, node: str, load: Load, there: float, now: float) -> None:
+        self._brokers[at].balancer.heard("f", node, load, now)
+        self._answer(at, call, there, now)
 
     def _gossip(self, now: float) -> None:
         """Everybody's figures reach everybody."""
@@ -163,6 +174,12 @@ class World:
                 if other is not broker:
                     broker.balancer.heard("f", other.name, other.load(), now)
         self._at(now + self._site.gossip, self._gossip)
+
+
+def _call(arrival: object, origin: tuple[int, Call] | None, now: float) -> Call:
+    call = Call(origin, 0, "f", None, "", None, now, 1e9, b"", None)
+    call.state = arrival  # type: ignore[assignment]
+    return call
 
 
 BLIND: dict[str, Callable[[Random, int, int], int]] = {

@@ -66,7 +66,12 @@ class Balancer:
     def stays(self, function: str) -> bool:
         """Whether a call runs here without further thought while a container is free here."""
         known = self._functions.get(function)
-        return known is None or (known.name == "power-of-d" and not known.slow_here)
+        return known is None or (self.predicts(function) and not known.slow_here)
+
+    def predicts(self, function: str) -> bool:
+        """Whether calls go where they are predicted to end first; else by what earlier ones took."""
+        known = self._functions.get(function)
+        return known is None or known.name == "power-of-d"
 
     def choose(self, function: str, others: Iterable[str], now: float) -> str | None:
         """The node for a call that enters here; None when all have said that they are overloaded."""
