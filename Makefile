@@ -4,7 +4,7 @@ BIN := .venv/bin
 KEEP ?=
 WORLDS ?= 1000000
 
-.PHONY: help deps test soak lint demo bench bench-balance clean
+.PHONY: help deps test soak lint demo bench bench-balance bench-stores clean
 help:
 	@echo "make demo        a mesh on loopback with a fleet of robot arms, and an account of every call"
 	@echo "make demo KEEP=1 the same, and the mesh stays up with commands to try"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make bench       edged beside raw chains (and NATS where it is installed), about three minutes"
 	@echo "make bench-balance  the balancing policies beside one central queue, in virtual time and live"
+	@echo "make bench-stores  remote-state and local-state calls with each store, side by side, about four minutes"
 	@echo "make deps        the Debian packages whose programs the tests need, where they are missing"
 	@echo "make clean       remove .venv, build and dist"
 
@@ -46,6 +47,9 @@ bench: $(BIN)/.stamp
 
 bench-balance: $(BIN)/.stamp
 	$(BIN)/python tools/bench/balance.py
+
+bench-stores: deps $(BIN)/.stamp
+	$(BIN)/python tools/bench/stores.py
 
 clean:
 	rm -rf .venv build dist

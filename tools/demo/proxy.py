@@ -6,6 +6,7 @@ Datagrams pass towards the target only: nodes answer them at the address of who 
 Counts bytes and frames (a 4-byte length each, DESIGN §4), and refuses to know what they mean.
 """
 
+import sys
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -153,3 +154,12 @@ class DelayProxy:
                 await sink.send_eof()
                 return
             await sink.send_all(data)
+
+
+async def _alone(target: tuple[str, int], delay: float) -> None:
+    async with trio.open_nursery() as nursery:
+        print(await nursery.start(DelayProxy(target, delay).run), flush=True)
+
+
+if __name__ == "__main__":  # proxy.py HOST PORT SECONDS prints its address and serves until it is ended
+    trio.run(_alone, (sys.argv[1], int(sys.argv[2])), float(sys.argv[3]))
