@@ -78,10 +78,12 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group("plan")
 def plan() -> None:
-    """How many sessions should be local-state, how many containers does it take?
+    """How many local sessions, how many containers.
 
     The paper's model, for any parameters; the default ones are the paper's. `edgectl policy what-if` asks the same
     with what a running mesh measures.
+
+    Example: edged plan latency --clients 70
     """
 
 
@@ -95,7 +97,7 @@ def latency(
     clients: tuple[int, ...], rate: float, local: float, remote: float, plot: bool, png: Path | None,
     containers: int, store: float, serial: bool, output: str,
 ) -> None:  # fmt: skip
-    """Latency by the number of local-state sessions.
+    """Latency by number of local sessions.
 
     Calls arrive at random, all sessions alike. Every session that is local-state has a container of its own; the
     others share the rest from one queue. Seconds; `inf` where a queue grows for ever.
@@ -137,7 +139,9 @@ def provision(
     clients: tuple[int, ...], rate: float, local: float, remote: float, plot: bool, png: Path | None,
     local_share: tuple[float, ...], epsilon: float, output: str,
 ) -> None:  # fmt: skip
-    """The least number of containers for clients that want local-state now and then.
+    """The containers that clients need.
+
+    The least number, for clients that want local-state now and then.
 
     At most `cap` of the containers may then be local-state, so that the rest keeps up even when all of those are;
     `violation` is the chance that one session more wants it, given that any does.
