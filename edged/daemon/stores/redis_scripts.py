@@ -182,6 +182,10 @@ _SCRIPTS: dict[type, Script] = {
 }
 
 
+SOURCES = tuple(script.source for script in _SCRIPTS.values())
+"""What a server is told beforehand, so that no operation has to wait for its script."""
+
+
 class Command(NamedTuple):
     """A script with what it is called with."""
 

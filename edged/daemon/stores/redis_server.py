@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from coredis.connection import TCPConnection
 from coredis.exceptions import RedisError
 
-from .redis_scripts import FORMAT, OPEN, Names
+from .redis_scripts import FORMAT, OPEN, SOURCES, Names
 
 
 class NotUsable(Exception):
@@ -36,6 +36,8 @@ async def greet(connection: TCPConnection, names: Names) -> Server:
         raise NotUsable("it does not answer as Redis does")
     if stored[0] != FORMAT:
         raise NotUsable(f"the store has format {stored[0]!r}, of another version of edged")
+    for loading in [connection.create_request(b"SCRIPT", b"LOAD", source) for source in SOURCES]:
+        await loading
     return Server(stored[1], *_durability(await _settings(connection)))
 
 
