@@ -227,6 +227,22 @@ async def test_a_late_answer_is_nobody_elses(server: RedisServer) -> None:
             assert await version_of(store, f"late-{n}") == 1
 
 
+async def test_a_state_that_is_on_its_way_is_waited_for(server: RedisServer) -> None:
+    """A reply that takes longer than the deadline but keeps coming is no silence: what is behind it is answered too."""
+    state = bytes(1_000_000)
+    async with proxy(server.port) as line, opened(f"redis://127.0.0.1:{line.port}", SHORT) as store:
+        await won(store, write("a", 1, state=state))
+        line.drip(SHORT / 3)
+        outcomes: list[Outcome] = []
+        for session in ("a", "b"):
+            store.submit(Load(SessionKey("f", session)), outcomes.append)
+        await until(lambda: len(outcomes) == 2)
+        large, small = outcomes
+        assert isinstance(large, Loaded)
+        assert large.record is not None
+        assert (large.record.state, small) == (state, Loaded(None))
+
+
 async def test_operations_under_way_are_bounded(server: RedisServer) -> None:
     """Beyond the bound an operation is refused and nothing is sent for it; the others are answered."""
     async with opened(server.url) as store:

@@ -1,4 +1,4 @@
-"""A TCP proxy between a test's client and its server, on trio: replies pass, are held, or are lost."""
+"""A TCP proxy between a test's client and its server, on trio: replies pass, drip, are held, or are lost."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,15 +7,15 @@ import trio
 
 
 class Proxy:
-    """`replies` may be held (`hold`), let go (`pass_on`) or swallowed (`lose`); requests always pass."""
+    """Replies may be held (`hold`), let go (`pass_on`), slowed (`drip`) or swallowed (`lose`); requests always pass."""
 
     def __init__(self, port: int) -> None:
         self._server = port
         self._may = trio.Event()
         self._may.set()
         self._lost = False
+        self._pause = 0.0
         self.port = 0
-        self.requests = 0
 
     def hold(self) -> None:
         """Replies wait here."""
@@ -25,6 +25,10 @@ class Proxy:
         """Replies pass again, those that waited first."""
         self._lost = False
         self._may.set()
+
+    def drip(self, pause: float) -> None:
+        """A pause before each piece of 64 KiB or less."""
+        self._pause = pause
 
     def lose(self) -> None:
         """Replies are swallowed."""
@@ -48,7 +52,6 @@ class Proxy:
     async def _forward(self, client: trio.SocketStream, server: trio.SocketStream, scope: trio.CancelScope) -> None:
         try:
             async for data in client:
-                self.requests += 1
                 await server.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
@@ -58,6 +61,7 @@ class Proxy:
         try:
             async for data in server:
                 await self._may.wait()
+                await trio.sleep(self._pause)
                 if not self._lost:
                     await client.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -23,7 +23,7 @@ from coredis.exceptions import (
     UnknownCommandError,
 )
 
-from edged.core.records import Op, Outcome, StoreFailed
+from edged.core.records import Op, Outcome, StoreFailed, Write
 from edged.core.store_url import RedisUrl
 
 from .interface import (
@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 
 DEADLINE = 2.0
 """Seconds an answer may take: a call's whole default deadline."""
+
+SLOWEST = 4 * 1024 * 1024
+"""Bytes a second that a line to the store carries at least: so much longer may a write take, and what is behind it."""
 
 REPLICA_SECONDS = 1.5
 """How long the server lets a durable write wait for its replicas, inside DEADLINE."""
@@ -66,12 +69,13 @@ _REFUSALS = ("OOM ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ", "BUSY ")
 class _Wait:
     """An operation that somebody waits for. `outcome`: what a durable one gets once the replicas have it."""
 
-    __slots__ = ("began", "command", "done", "op", "outcome", "size")
+    __slots__ = ("began", "command", "done", "op", "outcome", "outgoing", "size")
 
     def __init__(self, op: Op, done: Done, size: int, asked: Command) -> None:
         self.op = op
         self.done = done
         self.size = size
+        self.outgoing = size if isinstance(op, Write) else 0
         self.command = asked
         self.began = trio.current_time()
         self.outcome: Outcome | None = None
@@ -89,6 +93,7 @@ class RedisStore:
         self._unreplicated: list[_Wait] = []
         self._waiting = 0
         self._bytes = 0
+        self._outgoing = 0
         self._operations = 0
         self._failed = 0
         self._slowest = 0.0
@@ -148,6 +153,7 @@ class RedisStore:
             return
         self._waiting += 1
         self._bytes += size
+        self._outgoing += wait.outgoing
 
     def _refuse(self, done: Done, reason: str) -> None:
         self._failed += 1
@@ -155,7 +161,8 @@ class RedisStore:
 
     def _send(self, wait: _Wait, verb: bytes, script: bytes) -> bool:
         _, keys, args = wait.command
-        if not self._line.send(partial(self._answered, wait), verb, script, len(keys), *keys, *args):
+        extra = (self._outgoing + wait.outgoing) / SLOWEST
+        if not self._line.send(partial(self._answered, wait), extra, verb, script, len(keys), *keys, *args):
             return False
         if self._url.replicas and durable(wait.op):
             if not self._unreplicated:
@@ -180,6 +187,7 @@ class RedisStore:
     def _settle(self, wait: _Wait, result: Outcome) -> None:
         self._waiting -= 1
         self._bytes -= wait.size
+        self._outgoing -= wait.outgoing
         self._operations += 1
         self._failed += type(result) is StoreFailed
         self._slowest = max(self._slowest, trio.current_time() - wait.began)
@@ -191,7 +199,7 @@ class RedisStore:
         """One WAIT behind all durable writes of a turn of the loop."""
         waits, self._unreplicated = self._unreplicated, []
         then = partial(self._replicated, waits)
-        if not self._line.send(then, b"WAIT", self._url.replicas, int(REPLICA_SECONDS * 1000)):
+        if not self._line.send(then, self._outgoing / SLOWEST, b"WAIT", self._url.replicas, int(REPLICA_SECONDS * 1000)):
             then(None)
 
     def _replicated(self, waits: list[_Wait], reply: Any) -> None:

@@ -34,6 +34,10 @@ PROBE_SECONDS = 1.0
 FIRST_PAUSE, MAX_PAUSE = 0.03, 1.0
 """Between two tries to connect; it doubles from one to the other."""
 
+SILENCE, LONGEST = 0.5, 30.0
+"""A reply that is late is waited for while bytes of it arrive, a large state on a slow line: no longer than SILENCE
+without any, and no longer than LONGEST."""
+
 TURN = 64
 """Replies handed on before the loop's other tasks have a turn."""
 
@@ -86,10 +90,11 @@ class Line:
         self.server: Server | None = None
         self.problem: str | None = "not connected yet"
 
-    def send(self, then: Then, *words: bytes | int) -> bool:
+    def send(self, then: Then, extra: float, *words: bytes | int) -> bool:
         """Send a command; False: there is no connection, nothing was sent, `then` is never called.
 
-        True: `then` gets the reply later (not within), or an exception.
+        True: `then` gets the reply later (not within), or an exception. `extra` seconds are for what has to go out
+        before it is there.
         """
         if self._open is None:
             return False
@@ -97,7 +102,8 @@ class Line:
             request = self._open.create_request(words[0], *words[1:], raise_exceptions=False)  # type: ignore[arg-type]
         except (RedisError, anyio.ClosedResourceError, anyio.BrokenResourceError):
             return False
-        self._sent.append(_Sent(request, trio.current_time() + self._deadline, then))
+        behind = self._sent[-1].deadline if self._sent else 0.0
+        self._sent.append(_Sent(request, max(behind, trio.current_time() + self._deadline + extra), then))
         self._news.set()
         return True
 
@@ -175,7 +181,7 @@ class Line:
             if trio.current_time() >= self._look_at and not self._leaving:
                 self._look(connection)
             if self._sent:
-                if not await self._next_reply():
+                if not await self._next_reply(connection):
                     return f"no answer in {self._deadline:g} s"
                 replies += 1
                 if replies % TURN == 0:
@@ -187,14 +193,17 @@ class Line:
                 with trio.move_on_at(self._look_at):
                     await self._news.wait()
 
-    async def _next_reply(self) -> bool:
+    async def _next_reply(self, connection: TCPConnection) -> bool:
         """Wait for the oldest request's; False if it does not come in time."""
         oldest = self._sent[0]
-        if not oldest.request.complete:
-            with trio.move_on_at(oldest.deadline):
+        patience, heard = oldest.deadline, connection.statistics.bytes_read
+        while not oldest.request.complete:
+            with trio.move_on_at(patience):
                 await oldest.request
-        if not oldest.request.complete:
-            return False
+            now, before, heard = trio.current_time(), heard, connection.statistics.bytes_read
+            if not oldest.request.complete and (heard == before or now > oldest.deadline + LONGEST):
+                return False
+            patience = now + SILENCE
         reply = await oldest.request
         self._sent.popleft()
         oldest.then(reply)
@@ -206,7 +215,7 @@ class Line:
         if not connection.reusable:
             self.leave("it sends what nobody asked for")
         else:
-            self.send(self._looked, b"ROLE")
+            self.send(self._looked, 0, b"ROLE")
 
     def _looked(self, reply: Any) -> None:
         try:
