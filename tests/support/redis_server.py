@@ -21,7 +21,7 @@ class RedisServer:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self._directory = directory
-        self._options = options or ("--appendonly", "yes", "--appendfsync", "everysec", "--save", "")
+        self._options = options or ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

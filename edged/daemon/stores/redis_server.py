@@ -75,6 +75,7 @@ def _durability(settings: dict[bytes, bytes] | None) -> tuple[str, bool]:
 
 _SYNCED = {
     b"always": "every acknowledged write is on its disk",
-    b"everysec": "a power loss of its machine may cost the last second",
-    b"no": "a power loss of its machine may cost what its kernel had not written",
+    # While one fsync runs the next writes stay in the server's own memory, up to two seconds long.
+    b"everysec": "its end, or its machine's, may cost the last two seconds",
+    b"no": "its end may cost the last two seconds, its machine's what the kernel had not written",
 }
