@@ -10,7 +10,19 @@ still runs had to do with, and one that was written anew up to where it had been
 from collections import OrderedDict
 from typing import NamedTuple
 
-from .records import Forget, Load, Loaded, Op, Outcome, SessionKey, Write, Written
+from .records import (
+    MAX_PAGE,
+    Forget,
+    Listed,
+    ListSessions,
+    Load,
+    Loaded,
+    Op,
+    Outcome,
+    SessionKey,
+    Write,
+    Written,
+)
 
 MAX_SEEN = 16_384
 """Sessions remembered, those last used: some 4 MiB. As many again may be frozen."""
@@ -51,6 +63,16 @@ class Guard:
             return None
         record = outcome.record if isinstance(outcome, Loaded) else outcome.current
         return self._compare(op.key, (record.epoch, record.version) if record is not None else (0, 0))
+
+    def audit(self, op: ListSessions, listed: Listed) -> list[Regression]:
+        """What a page of all sessions shows to have gone back: those that it should have and has not, too."""
+        rows = {key: (record.epoch, record.version) for key, record in listed.rows}
+        more = len(listed.rows) >= min(op.limit, MAX_PAGE)
+        checked = [key for key in self._seen if op.after is None or key > op.after]
+        if more:
+            checked = [key for key in checked if key <= listed.rows[-1][0]]
+        found = [self._compare(key, rows.get(key, (0, 0))) for key in checked]
+        return [regression for regression in found if regression is not None]
 
     def _compare(self, key: SessionKey, found: Point) -> Regression | None:
         seen = self._seen.get(key, (0, 0))

@@ -1,7 +1,8 @@
 """A store whose answers are looked at: a session that went back is refused, never silently continued (DESIGN §5.3).
 
-Decides nothing (`core.regression` does); here because every read and write of a node, and of those it serves its
-store to, comes by. Refuses to know drivers and sessions.
+Decides nothing but when to look (`core.regression` does): at every answer, for every read and write of a node, and of
+those it serves its store to, comes by here; and at all that the node knows of when the store comes back, before others
+have written to what went back. Refuses to know drivers and sessions.
 """
 
 import logging
@@ -10,12 +11,26 @@ from functools import partial
 
 import trio
 
-from edged.core.records import Forget, Load, Op, Outcome, StoreFailed, Write, Written
+from edged.core.records import (
+    MAX_PAGE,
+    Forget,
+    Listed,
+    ListSessions,
+    Load,
+    Op,
+    Outcome,
+    StoreFailed,
+    Write,
+    Written,
+)
 from edged.core.regression import Guard, Regression
 
-from .stores import Store, StoreStatistics, answer_soon
+from .stores import Store, StoreStatistics, answer_soon, ask
 
 log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.2
+"""Between two looks at whether the store was away."""
 
 Done = Callable[[Outcome], None]
 
@@ -41,15 +56,43 @@ class GuardedStore:
     def _answered(self, op: Op, done: Done, outcome: Outcome) -> None:
         regression = self._guard.look(op, outcome)
         if regression is not None:
-            log.error("%s/%s: %s", *regression.key, regression.reason)
-            self._frozen(regression)
+            self._tell(regression)
             won = isinstance(outcome, Written) and outcome.won
             outcome = StoreFailed(None if won else False, regression.reason)
         done(outcome)
 
+    def _tell(self, regression: Regression) -> None:
+        log.error("%s/%s: %s", *regression.key, regression.reason)
+        self._frozen(regression)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """As of the store within."""
-        await self._store.run(task_status=task_status)
+        """Serve; started when the store within is."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._store.run)
+            task_status.started()
+            await self._look_after()
+
+    async def _look_after(self) -> None:
+        """Whenever the store was away, look at everything once."""
+        lives = self._store.statistics().lives
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            now = self._store.statistics().lives
+            if now != lives and await self._audit():
+                lives = now
+
+    async def _audit(self) -> bool:
+        """Page by page; False if the store is away again."""
+        op = ListSessions()
+        while True:
+            outcome = await ask(self._store, op)
+            if not isinstance(outcome, Listed):
+                return False
+            for regression in self._guard.audit(op, outcome):
+                self._tell(regression)
+            if len(outcome.rows) < MAX_PAGE:
+                return True
+            op = op._replace(after=outcome.rows[-1][0])
 
     def statistics(self) -> StoreStatistics:
         """As of the store within."""

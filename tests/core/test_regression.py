@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from edged.core.records import (
     Forget,
+    Listed,
+    ListSessions,
     Load,
     Loaded,
     ReadLeases,
@@ -71,6 +73,26 @@ def test_what_an_operator_accepts_goes_on_from_there() -> None:
     assert guard.accept(KEY) is None
     assert read(guard, (2, 3)) is None
     assert read(guard, (2, 2)) == Regression(KEY, (2, 3), (2, 2))
+
+
+def listed(*rows: tuple[SessionKey, Point]) -> Listed:
+    """A page with these sessions."""
+    return Listed(tuple((key, found) for key, point in rows if (found := record(point)) is not None))
+
+
+def test_a_listing_shows_all_that_went_back() -> None:
+    """Lower or missing, on the page where it should be; what this node does not know of is of no interest."""
+    guard = Guard()
+    a, b, c, d = (SessionKey("f", name) for name in "abcd")
+    for key in (d, c, b, a):
+        read(guard, (1, 5), key)
+    first = ListSessions(limit=2)
+    assert guard.audit(first, listed((a, (1, 5)), (SessionKey("f", "b0"), (9, 9)))) == [Regression(b, (1, 5), (0, 0))]
+    rest = first._replace(after=SessionKey("f", "b0"))
+    gone = [Regression(d, (1, 5), (0, 0)), Regression(c, (1, 5), (1, 4))]
+    assert guard.audit(rest, listed((c, (1, 4)))) == gone
+    assert set(guard.frozen) == {b, c, d}
+    assert read(guard, (1, 6), a) is None
 
 
 def test_memory_is_bounded_and_the_refusal_is_not() -> None:

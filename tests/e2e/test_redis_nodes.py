@@ -1,5 +1,6 @@
 """Real nodes whose sessions lie in a real Redis, which is killed, paused and comes back."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -112,6 +113,32 @@ def test_a_store_that_hangs_keeps_no_call_beyond_its_deadline(site: Site) -> Non
     until(lambda: outcome(here, "far") == 0)
     assert here.call("counter", "far", "incr") >= 3
     assert there.call("counter", "near", "incr") == 3
+
+
+def test_what_redis_lost_is_frozen_before_anybody_calls(site: Site, tmp_path: Path) -> None:
+    """Redis comes back with older files: both nodes freeze the sessions that lost calls, and only those."""
+    here, there = site.devices
+    for session in ("kept", "lost"):
+        assert [device.call("counter", session, "incr") for device in (here, there)] == [1, 2]
+    site.server.kill()
+    files = tmp_path / "redis" / "appendonlydir"
+    older = {file: file.read_bytes() for file in files.iterdir()}
+    site.server.start()
+    until(lambda: outcome(here, "lost") == outcome(there, "lost") == outcome(there, "new") == 0)
+    site.server.kill()
+    for file, content in older.items():
+        file.write_bytes(content)
+    site.server.start()
+    address = site.nodes.addresses["n1"]
+
+    def frozen() -> set[tuple[str, str]]:
+        items = [json.loads(line) for line in edgectl(address, "events")]
+        return {(item["node"], item["session"]) for item in items if item["event"] == "session.frozen"}
+
+    until(lambda: len(frozen()) == 3)
+    assert frozen() == {("n1", "lost"), ("n2", "lost"), ("n2", "new")}
+    assert [outcome(device, "lost") for device in site.devices] == [106, 106]
+    assert here.call("counter", "kept", "incr") == 3
 
 
 def test_nodes_start_without_their_store(nodes: Nodes, tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StoreStatistics:
-    """A snapshot. `problem`: why nothing is answered; `slowest`: seconds; `durability`: what an
-    acknowledged write survives, where the driver can tell."""
+    """A snapshot. `problem`: why nothing is answered; `slowest`: seconds; `durability`: what an acknowledged
+    write survives, where the driver can tell; `lives`: how often the store was there anew."""
 
     driver: str
     problem: str | None
@@ -37,6 +37,7 @@ class StoreStatistics:
     failed: int
     slowest: float
     durability: str = ""
+    lives: int = 0
 
 
 class Store(Protocol):

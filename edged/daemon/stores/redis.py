@@ -103,7 +103,7 @@ class RedisStore:
         server = self._line.server
         counts = self._waiting, self._bytes, self._operations, self._failed
         promise = server.durability if server is not None else ""
-        return StoreStatistics("redis", self._line.problem, *counts, self._slowest, promise)
+        return StoreStatistics("redis", self._line.problem, *counts, self._slowest, promise, self._line.lives)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve; started when the first try to connect is over: a node serves without its store too."""

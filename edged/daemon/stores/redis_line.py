@@ -89,6 +89,7 @@ class Line:
         self._leaving = ""
         self.server: Server | None = None
         self.problem: str | None = "not connected yet"
+        self.lives = 0
 
     def send(self, then: Then, extra: float, *words: bytes | int) -> bool:
         """Send a command; False: there is no connection, nothing was sent, `then` is never called.
@@ -141,6 +142,7 @@ class Line:
             else:
                 usable = True
                 self._open, self._leaving, self.problem = connection, "", None
+                self.lives += 1
                 self._look_at = trio.current_time() + PROBE_SECONDS
                 tell()
                 reason = await self._receive(connection)
