@@ -6,6 +6,7 @@ Decides nothing. `origin` is opaque here: whoever delivers the answer knows what
 from collections.abc import Sequence
 from typing import Any
 
+from .alarms import Firing, firing_of
 from .chains import Link, chain_of
 
 
@@ -16,6 +17,8 @@ class Call:
     `__init__`.
     """
 
+    alarm: Firing | None = None
+    """The alarm it is for."""
     answered = False
     attached: Sequence["Call"] = ()
     """Retries that wait for this call's answer."""
@@ -75,3 +78,5 @@ class Call:
             self.traceparent = meta["traceparent"]
         if "chain" in meta:
             self.chain = chain_of(meta["chain"])
+        if "alarm" in meta:
+            self.alarm = firing_of(meta["alarm"])

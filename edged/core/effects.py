@@ -111,6 +111,12 @@ class Located(NamedTuple):
     epoch: int
 
 
+class Due(NamedTuple):
+    """When the first alarm of the session is due, Unix seconds; None: it has none."""
+
+    at: float | None
+
+
 class Noted(NamedTuple):
     """Something about the session that operators want to know of."""
 
@@ -131,5 +137,6 @@ Effect = (
     | Done
     | Timer
     | Located
+    | Due
     | Noted
 )

@@ -90,7 +90,8 @@ class Write(NamedTuple):
     Results are appended and the oldest dropped beyond `keep` entries or `keep_bytes` of bodies, which
     sets `floor`.
     `alarms` None keeps the alarms; else these take their place, and `due` (wall clock) says when
-    the session is to be listed by ListAlarms, None: not.
+    the session is to be listed by ListAlarms, None: not. With `had_alarms` these must be the record's
+    (empty: none), for alarms may change while the version does not.
     A result already remembered: nothing applies, `duplicate` says which.
     A move that the record already has at `epoch`: won again, nothing applies.
     """
@@ -114,6 +115,7 @@ class Write(NamedTuple):
     delta: bytes | None = None
     alarms: bytes | None = None
     due: float | None = None
+    had_alarms: bytes | None = None
 
 
 class Forget(NamedTuple):

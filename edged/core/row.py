@@ -42,6 +42,12 @@ def expected(op: Write | Forget, record: Record | None) -> bool:
     return have == (op.expect_epoch, op.expect_version)
 
 
+def changed_alarms(op: Write, record: Record | None) -> bool:
+    """Whether the record has other alarms than `op` expects."""
+    have = (record.alarms or b"") if record is not None else b""
+    return op.had_alarms is not None and op.had_alarms != have
+
+
 def repeated(op: Write, record: Record | None) -> bool:
     """Whether this very change of ownership was applied before."""
     return (
@@ -138,6 +144,7 @@ class Row:
             return Written(True, self.record)
         duplicate = next((self._slots[e[0]].entry for e in op.results if e[0] in self._slots), None)
         fenced = op.lease is not None and op.lease[1] != lease_seq
+        fenced = fenced or changed_alarms(op, self.record)
         if duplicate is not None or fenced or not expected(op, self.record):
             return Written(False, self.record, duplicate)
         if op.delta is not None and op.state is None and len(self.deltas) >= MAX_DELTAS:

@@ -36,7 +36,7 @@ NEXT: dict[S, frozenset[S]] = {
     # The store owns the session; this node holds nothing of it.
     S.FREE: frozenset({S.READING, S.RUNNING, S.STARTING, S.INVITED}),
     # Remote-state: one call at a time between the record that was read and the one that is written.
-    S.READING: frozenset({S.RUNNING, S.RECLAIMING, S.FREE}),
+    S.READING: frozenset({S.RUNNING, S.COMMITTING, S.RECLAIMING, S.FREE}),
     S.RUNNING: frozenset({S.COMMITTING, S.FREE}),
     S.COMMITTING: frozenset({S.FREE}),
     # The record names this node, but no container here holds the session: an earlier one did.

@@ -17,6 +17,7 @@ from edged.core.routing import Router
 from edged_protocol import messages as m
 
 from . import status
+from .alarms import AlarmClock
 from .breakpoints import breakpoints
 from .bundles import Bundles, write_whole
 from .connections import Connections
@@ -61,6 +62,7 @@ class Node:
     moves: Moves
     connections: Connections
     deadlines: Deadlines
+    alarms: AlarmClock
     drain: Drain
     gossip: Gossip
 
@@ -129,6 +131,8 @@ class Node:
         emptying = Emptying(self.relay, self.moves, self.peers)
         self.drain = Drain(emptying, self.deployments.rest, self.events.note)
         self.gossip = Gossip(self)
+        self.alarms = AlarmClock(self.name, self.relay, self.store, self.timers)
+        self.relay.alarm_due = self.alarms.due
         self.deadlines = Deadlines(self.relay, self.workers)
         self.workers.nested = Nested(self.relay, self.workers, self.deadlines)
         self.connections = Connections(self, self.relay, self.hub, nursery)
@@ -158,6 +162,7 @@ class Node:
         await nursery.start(self.drain.run)
         await nursery.start(self.gossip.run)
         nursery.start_soon(self.deadlines.run)
+        nursery.start_soon(self.alarms.run)
         nursery.start_soon(self.connections.keep_alive)
         nursery.start_soon(self._housekeeping)
         nursery.start_soon(Renewal(self.relay, self.workers, self.moves).run)

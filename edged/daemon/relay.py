@@ -28,6 +28,7 @@ from .link import Link
 from .spread import NOT_RUN_THERE, Spread
 from .stores import Store
 from .timers import Timers
+from .wishes import asked_alarms
 from .workers import WAITS_FOR_ITSELF, Worker, Workers
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Relay:
         self.explain: Callable[[str], list[m.Map]]
         self.tell: Tell
         self.note: Callable[..., None]
+        self.alarm_due: Callable[[SessionKey, float | None], None]
         self.reached: Callable[[str], None] | None = None
         self.draining = False
         """The node is about to stop: it finishes what it has and takes no more."""
@@ -108,8 +110,8 @@ class Relay:
         call = Call((link, id_), serial, function, session, method, call_id, now, deadline, body, meta)
         if link.role != "node":
             call.hops = 0
-            if call.chain and link.role != "worker":
-                call.chain = ()
+            if meta is not None and link.role != "worker":
+                call.chain, call.alarm = (), None
             if link.inflight >= MAX_INFLIGHT:
                 self._say(call, 101, "too many calls in flight on this connection")
                 return
@@ -223,6 +225,8 @@ class Relay:
             meta["traceparent"] = call.traceparent
         if call.chain:
             meta["chain"] = [list(link) for link in call.chain]
+        if call.alarm is not None:
+            meta["alarm"] = list(call.alarm)
         return meta
 
     def seat(self, key: SessionKey) -> Seat:
@@ -297,6 +301,8 @@ class Relay:
         seat = self.seats.get(SessionKey(call.function, call.session))
         if seat is not None:
             meta = message.meta
+            if meta is not None and "alarms" in meta:
+                meta = asked_alarms(call, meta)
             self.perform(seat, lambda s: s.on_answer(call, code, body, text, meta, blob, now))
 
     def _stateless_answer(self, call: Call, message: m.Result | m.Error) -> None:
@@ -418,7 +424,9 @@ class Relay:
             self._perform_rare(seat, effect)
 
     def _perform_rare(self, seat: Seat, effect: fx.Effect) -> None:
-        if isinstance(effect, fx.Noted):
+        if isinstance(effect, fx.Due):
+            self.alarm_due(seat.key, effect.at)
+        elif isinstance(effect, fx.Noted):
             self.note(effect.event, function=seat.key.function, session=seat.key.session, **effect.about)
         elif isinstance(effect, fx.Start):
             self._start(seat, effect.token)

@@ -37,7 +37,7 @@ async def session_list(node: "Node", link: Link, request: m.Request) -> Answer:
     """A page of the sessions that the state store has; an empty one is the end."""
     function, after = optional_text(request, "function"), session_after(request)
     limit = max(1, min(PAGE, whole(request, "limit", PAGE)))
-    outcome = await _asked(node, ListSessions(function, after, limit))
+    outcome = await asked(node, ListSessions(function, after, limit))
     rows = outcome.rows if isinstance(outcome, Listed) else ()
     if not rows and after is None and function is not None:
         # Those of a function that was removed are still there; one that never was is a mistake.
@@ -63,7 +63,8 @@ def _record(record: Record) -> m.Map:
     }
 
 
-async def _asked(node: "Node", op: Op) -> Outcome:
+async def asked(node: "Node", op: Op) -> Outcome:
+    """What the store answers. Raises CallError when it does not."""
     outcome = await ask(node.store, op)
     if isinstance(outcome, StoreFailed):
         raise call_error(Code.STORE_UNAVAILABLE, outcome.reason)
@@ -72,7 +73,7 @@ async def _asked(node: "Node", op: Op) -> Outcome:
 
 async def _loaded(node: "Node", key: SessionKey, results: tuple[bytes, ...] | None) -> Loaded:
     """The record, which is there. Raises CallError."""
-    outcome = await _asked(node, Load(key, results))
+    outcome = await asked(node, Load(key, results))
     if not isinstance(outcome, Loaded) or outcome.record is None:
         raise CallError(Code.BAD_REQUEST, f"no session {'/'.join(key)}", {"not_found": True})
     return outcome

@@ -16,6 +16,7 @@ from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.errors import CallError, Code, call_error
 
+from . import dead_verbs as d
 from . import function_verbs as f
 from . import session_verbs as s
 from .host import StartFailed
@@ -120,6 +121,9 @@ VERBS: dict[str, Verb] = {
     "session.localize": s.session_move,
     "session.externalize": s.session_move,
     "session.migrate": s.session_move,
+    "session.dead": d.session_dead,
+    "session.replay": d.session_dead_edit,
+    "session.drop": d.session_dead_edit,
 }
 NODE_VERBS: dict[str, Verb] = {
     **VERBS,

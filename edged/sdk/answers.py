@@ -46,6 +46,11 @@ def failed(error: BaseException) -> Refused:
     )
 
 
+def wrong(kind: str, message: str) -> Refused:
+    """The answer when what a handler did is no exception, but cannot be."""
+    return Refused(Code.FUNCTION_ERROR, message, {"type": kind, "traceback": ""})
+
+
 def _text(error: BaseException) -> str:
     try:
         return str(error).encode("utf-8", "replace").decode()

@@ -8,7 +8,18 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
+from .answers import packed
 from .state import State
+
+MAX_ALARMS = 16
+"""Of one session: they travel with it."""
+
+MAX_ALARM_ARGUMENTS = 512
+"""Bytes; the state has the rest."""
+
+MAX_ALARM_NAME = 63
+MAX_ALARM_AFTER = 10 * 366 * 86_400.0
+"""Ten years: more is a mistake."""
 
 Mode = Literal["remote", "local", "stateless"]
 
@@ -17,7 +28,7 @@ class Session:
     """One call's view of its session; not valid after the handler has returned."""
 
     __slots__ = (
-        "_calls", "_state", "call_id", "deadline", "epoch", "key", "mode", "node", "parent", "preference", "version",
+        "_calls", "_state", "alarms", "call_id", "deadline", "epoch", "key", "mode", "node", "parent", "preference", "version",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +59,7 @@ class Session:
         """On `time.monotonic`: nobody waits for the answer after it."""
         self.preference: str | None = None
         self.parent: Any = None
+        self.alarms: dict[str, list[Any] | None] | None = None
 
     @property
     def state(self) -> Any:
@@ -81,6 +93,33 @@ class Session:
             raise RuntimeError("a hook cannot call others, only a handler")
         run, *of = self._calls
         return run(*of, self, function, method, args, session, timeout)
+
+    def alarm(self, name: str, *args: Any, after: float, method: str = "") -> None:
+        """Have `method` of this session called with `args` in `after` seconds, wherever the session is then.
+
+        It is set when this call counts; another one of that name takes its place. Its effect on the state counts
+        once. A call that raises is tried again, six times in all; then an operator finds it (`edgectl dead ls`).
+        """
+        if self.mode == "stateless":
+            raise RuntimeError("a call without a session has no alarms")
+        if not 1 <= len(name) <= MAX_ALARM_NAME or not name.isprintable():
+            raise ValueError(f"an alarm's name has 1 to {MAX_ALARM_NAME} printable characters, not {name!r:.80}")
+        if not 0 <= after <= MAX_ALARM_AFTER:
+            raise ValueError(f"an alarm is due in 0 to {MAX_ALARM_AFTER:.0f} seconds, not {after!r}")
+        body = packed(args)
+        if len(body) > MAX_ALARM_ARGUMENTS:
+            raise ValueError(f"an alarm's arguments take at most {MAX_ALARM_ARGUMENTS} bytes, not {len(body)}")
+        self._note_alarm(name, [float(after), method, body])
+
+    def cancel_alarm(self, name: str) -> None:
+        """Take an alarm out when this call counts; one that is not set is no mistake."""
+        self._note_alarm(name, None)
+
+    def _note_alarm(self, name: str, row: list[Any] | None) -> None:
+        self.alarms = self.alarms or {}
+        if name not in self.alarms and len(self.alarms) >= MAX_ALARMS:
+            raise ValueError(f"a call sets or takes out at most {MAX_ALARMS} alarms")
+        self.alarms[name] = row
 
     def prefer(self, mode: Literal["local", "remote"]) -> None:
         """Ask for a mode (the application trigger); acted on after this call."""

@@ -20,7 +20,7 @@ import msgpack  # type: ignore[import-untyped]
 from edged_protocol.errors import Code, call_error
 from edged_protocol.limits import MAX_BODY, PROTO
 
-from .answers import MESSAGE_CHARS, Refused, failed, packed, packed_result
+from .answers import MESSAGE_CHARS, Refused, failed, packed, packed_result, wrong
 from .channel import Channel, Closed
 from .function import Function, Method
 from .lines import BlockingLine, TrioLine, Waiting
@@ -308,16 +308,24 @@ class Worker:
             meta["prefer"] = session.preference
         if method.shared:
             meta["shared"] = True
+        if session.alarms is not None:
+            meta["alarms"] = self._alarms(method, session.alarms)
         room = self._channel.max_frame - FRAME_MARGIN - (0 if new is None else len(new))
         if len(body) > room or len(body) > MAX_BODY:
-            raise Refused(
-                Code.FUNCTION_ERROR,
-                f"{method.name} returned {len(body)} bytes, {min(room, MAX_BODY)} fit into its answer",
-                {"type": "ResultTooLarge", "traceback": ""},
-            )
+            most = min(room, MAX_BODY)
+            raise wrong("ResultTooLarge", f"{method.name} returned {len(body)} bytes, {most} fit into its answer")
         if new is None:
             return self._channel.encode((17, id_, body, meta))
         return self._channel.encode((17, id_, body, meta, new))
+
+    def _alarms(self, method: Method, asked: dict[str, list[Any] | None]) -> dict[str, list[Any] | None]:
+        """What the answer says of alarms. Raises Refused for what could only fail later."""
+        if method.shared:
+            raise wrong("AlarmError", f"{method.name} is shared: it changes nothing and sets no alarms")
+        for name, row in asked.items():
+            if row is not None and self._function.find(row[1]) is None:
+                raise wrong("AlarmError", f"alarm {name}: no method {row[1]!r:.80}")
+        return asked
 
     # Verbs
 

@@ -556,6 +556,21 @@ async def test_alarms_stay_until_others_take_their_place(opened: Open) -> None:
         assert not record.alarms
 
 
+async def test_alarms_may_be_compared_and_set(opened: Open) -> None:
+    """A write that expects other alarms than are there loses, whatever the version; one that expects them wins."""
+    async with opened() as store:
+        await lost(store, write(1, alarms=b"a", had_alarms=b"x"))
+        await won(store, write(1, alarms=b"a", had_alarms=b""))
+        same = write(1, alarms=b"b", had_alarms=b"a", expect_epoch=1, expect_version=1)
+        await won(store, same)
+        await lost(store, same)
+        await lost(store, write(2, alarms=b"c", had_alarms=b""))
+        await won(store, write(2, had_alarms=b"b"))
+        record = (await loaded(store)).record
+        assert record is not None
+        assert (record.version, record.alarms) == (2, b"b")
+
+
 async def test_due_sessions_are_listed_by_their_time(opened: Open) -> None:
     """Those due before a time come in its order, with their alarms and no state; a page is bounded."""
     keys = [SessionKey("f", f"s{number}") for number in range(5)]

@@ -65,6 +65,7 @@ ops: st.SearchStrategy[r.Op] = st.one_of(
         delta=st.none() | st.binary(max_size=100),
         alarms=st.none() | st.binary(max_size=100),
         due=st.none() | numbers,
+        had_alarms=st.none() | st.binary(max_size=100),
     ),
     st.builds(r.Forget, keys, integers, integers),
     st.builds(r.ListSessions, st.none() | names, st.none() | keys, integers),

@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from fake_broker import FakeBroker
 
 from edgectl import upload
-from edgectl.cli import COMMANDS, SESSION_COMMANDS, main
+from edgectl.cli import COMMANDS, DEAD_COMMANDS, SESSION_COMMANDS, main
 from edgectl.hints import suggestion
 from edgectl.render import listing
 from edged.cli import main as edged
@@ -365,7 +365,7 @@ def pages() -> list[tuple[Any, list[str], str]]:
     return [(main, [], ""), (main, ["session"], "session"), (edged, [], ""), *named]
 
 
-ROWS: list[tuple[list[str], Any]] = [([], COMMANDS), (["session"], SESSION_COMMANDS)]
+ROWS: list[tuple[list[str], Any]] = [([], COMMANDS), (["session"], SESSION_COMMANDS), (["dead"], DEAD_COMMANDS)]
 
 
 @pytest.mark.parametrize(("program", "words", "name"), pages(), ids=lambda v: str(v)[:30])

@@ -12,7 +12,7 @@ from fake_broker import FakeBroker
 
 from edgectl import upload
 from edgectl.addresses import Target, targets
-from edgectl.cli import COMMANDS, SESSION_COMMANDS, main
+from edgectl.cli import COMMANDS, DEAD_COMMANDS, SESSION_COMMANDS, main
 from edgectl.render import table, to_json
 from edged_protocol import messages as m
 from edged_protocol.bundle import bundle_hash, pack_directory
@@ -346,10 +346,11 @@ def test_json_output_is_json_for_any_value() -> None:
     assert json.loads(to_json(value)) == expected
 
 
-@pytest.mark.parametrize("row", [*COMMANDS, *SESSION_COMMANDS], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [*COMMANDS, *SESSION_COMMANDS, *DEAD_COMMANDS], ids=lambda row: row.name)
 def test_every_command_explains_itself(row: Any) -> None:
     """Help has one line on the purpose and an example that names the command."""
-    words = ["session", row.name] if row in SESSION_COMMANDS else [row.name]
+    group = ["session"] if row in SESSION_COMMANDS else ["dead"] if row in DEAD_COMMANDS else []
+    words = [*group, row.name]
     result = CliRunner().invoke(main, [*words, "-h"])
     assert result.exit_code == 0
     assert "Example: edgectl" in result.stdout

@@ -40,7 +40,9 @@ def _send(node: "Node", call: Call, other: "Node", left: float) -> None:
         else:
             other.lane(node.name).send(lambda: _answered(node, call, answer))
 
-    meta = {"hops": call.hops + 1, "attempt": call.attempt, "prefer": call.prefer}
+    meta: dict[str, Any] = {"hops": call.hops + 1, "attempt": call.attempt, "prefer": call.prefer}
+    if call.alarm is not None:
+        meta["alarm"] = list(call.alarm)
     arguments = (back, call.method, call.call_id, left, call.body, meta)
     node.lane(other.name).send(lambda: other.take(*arguments) if other.alive else None)
     other.watchers.append((node, call))

@@ -10,6 +10,7 @@ from edged.core.effects import Said
 from edged.lab.clock import Clock
 from edged_protocol.codec import unpack
 
+from .alarms import asked
 from .faults import Faults
 from .history import TOKEN, tokens
 from .lanes import Lane
@@ -39,6 +40,9 @@ def run_handler(call: Call, state: bytes | None, chance: Random) -> Ran:
         return Ran(301, b"", "it raised", {**meta, "type": "ValueError"}, None)
     if chance.random() < 0.03:
         return Ran(206, b"", "no such method", {}, None)
+    alarms = asked(call.body, call.arrived)
+    if alarms:
+        meta["alarms"] = alarms
     new = (state or b"") + call.body
     body = b"%d" % (len(new) // TOKEN)
     if chance.random() < 0.04:

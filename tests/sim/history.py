@@ -48,7 +48,8 @@ class History:
         self, token: bytes, shared: bool, answer: Answer, store: bytes, memory: bytes
     ) -> None:
         """A node answered a call itself; `store` and `memory` are the states it may rest on."""
-        if answer.code == 301:
+        tried_again = answer.call.alarm is not None  # under another id: it may fail first and succeed then
+        if answer.code == 301 and not tried_again:
             assert token not in self.acked, "a call that succeeded was said to have failed"
             self.raised.add(token)
         if answer.code not in (0, 302) or shared:

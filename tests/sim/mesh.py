@@ -15,6 +15,7 @@ from edged.core.sessions import Rules, Seat
 from edged.core.transition import OWNING, S
 from edged.lab.clock import Clock
 
+from .alarms import missing
 from .between import link_lost
 from .clients import Request, Try
 from .faults import Faults
@@ -196,6 +197,8 @@ class Mesh:
         record = self.store.record
         assert record is None or record.mode == "remote", "the session could not be externalized"
         self.history.ended(self.store.state)
+        never = missing(self.store.state, record)
+        assert not never, f"alarms {[token.hex() for token in never]} never had their effect"
 
     def check(self) -> None:
         """After every event: who owns the session by its own account owns it by the record."""

@@ -12,6 +12,7 @@ from edged.core.sessions import Seat
 from edged.core.transition import OWNING
 
 from . import between
+from .alarms import AlarmClock
 from .clients import Try
 from .containers import HARD_LIMIT, Container, Ran, run_handler
 from .lanes import Lane
@@ -40,6 +41,7 @@ class Node:
         self._serials = count()
         self._lanes: dict[str, Lane] = {}
         self._pooled: set[int] = set()
+        self.alarms = AlarmClock(self)
 
     # In
 
@@ -127,7 +129,7 @@ class Node:
         owns = seat.state in OWNING or seat.local
         memory = seat.container.state if owns and seat.container is not None else b""
         call, state = answer.call, self.mesh.store.state
-        shared = call.method == "get"
+        shared = call.method == "get" or (call.alarm is not None and call.alarm.act != "fire")
         self.mesh.history.answered(call.body, shared, answer, state, memory or b"")
         self.answer(answer)
 
@@ -313,6 +315,9 @@ class Node:
     def _located(self, seat: Seat, effect: fx.Located) -> None:
         self.router.located(self.mesh.key, effect.node, effect.epoch)
 
+    def _due(self, seat: Seat, effect: fx.Due) -> None:
+        self.alarms.due(effect.at)
+
     def _noted(self, seat: Seat, effect: fx.Noted) -> None:
         """Nobody reads it here."""
 
@@ -334,5 +339,6 @@ PERFORM: dict[type, Callable[[Node, Seat, Any], None]] = {
     fx.Ask: Node._ask,
     fx.Located: Node._located,
     fx.Done: Node._done,
+    fx.Due: Node._due,
     fx.Noted: Node._noted,
 }

@@ -3,7 +3,18 @@
 from collections.abc import Callable
 from random import Random
 
-from edged.core.records import Load, Op, Outcome, Record, SessionKey, StoreFailed, Write
+from edged.core.alarms import alarms_of
+from edged.core.records import (
+    ListAlarms,
+    Listed,
+    Load,
+    Op,
+    Outcome,
+    Record,
+    SessionKey,
+    StoreFailed,
+    Write,
+)
 from edged.core.row import Row
 from edged.lab.clock import Clock
 
@@ -65,6 +76,10 @@ class Store:
     def _apply(self, op: Op) -> Outcome:
         if isinstance(op, Load):
             return self._row.load(op)
+        if isinstance(op, ListAlarms):
+            due = alarms_of(self.record.alarms).due if self.record is not None else None
+            listed = self.record is not None and due is not None and due < op.before
+            return Listed(((self._row.key, self.record),)) if listed and self.record else Listed(())
         assert isinstance(op, Write)
         outcome = self._row.write(op, None, 0.0)
         new = self._row.load(Load(op.key, ())).record

@@ -6,15 +6,26 @@ from typing import Any
 import pytest
 
 from edged.core import row
+from edged.core.alarms import NONE, Alarm, Alarms
 from edged.core.effects import Effect
 from edged.core.records import Record, StoreFailed, Write, Written
-from edged.core.sessions import checkpoints, endings, leaving, local_calls, localize, seat, target
+from edged.core.sessions import (
+    checkpoints,
+    endings,
+    leaving,
+    local_calls,
+    localize,
+    remote_calls,
+    seat,
+    target,
+)
 from edged.core.sessions.actor import Actor
 from edged.core.sessions.basis import Basis
 from edged.core.sessions.unsaved import Unsaved
 from edged.core.transition import S
 from edged.core.window import Window
 
+from . import alarms as model
 from .mesh import failure
 
 WORLDS = 3000
@@ -119,6 +130,23 @@ def a_delta_is_taken_for_the_state(patch: Patch) -> None:
     patch.setattr(localize, "for_container", lambda state, deltas, speaks: (state, False))
 
 
+def an_alarm_runs_as_often_as_it_is_fired(patch: Patch) -> None:
+    """Nobody looks whether it still stands, and its calls have no id."""
+    patch.setattr(Alarms, "standing", lambda alarms, firing: Alarm(firing.name, 0.0, "", b"", 0, 0))
+    patch.setattr(model, "call_id", lambda key, alarm: None)
+
+
+def a_failed_try_is_forgotten_by_another_commit(patch: Patch) -> None:
+    """A commit puts back the alarms that it had read, whatever became of them since."""
+    made = remote_calls.commit
+    patch.setattr(remote_calls, "commit", lambda *args: made(*args)._replace(had_alarms=None))
+
+
+def alarms_stay_behind(patch: Patch) -> None:
+    """A session that turns local takes no alarms along, and writes that it has none with its next ones."""
+    patch.setattr(localize, "alarms_of", lambda blob: NONE)
+
+
 DEFECTS: dict[Callable[[Patch], None], tuple[str, ...] | None] = {
     no_epoch_fence: None,
     window_lost_on_externalize: None,
@@ -132,6 +160,9 @@ DEFECTS: dict[Callable[[Patch], None], tuple[str, ...] | None] = {
     late_answers_count: ("verb_swallowed",),
     a_load_is_waited_for_forever: ("verb_swallowed",),
     a_former_life_keeps_the_session: None,
+    an_alarm_runs_as_often_as_it_is_fired: None,
+    a_failed_try_is_forgotten_by_another_commit: None,
+    alarms_stay_behind: None,
     a_delta_lies_on_what_nobody_knows: ("store_late", "store_applied"),
     a_delta_is_taken_for_the_state: None,
 }

@@ -85,6 +85,13 @@ def _move(verb: str) -> Callable[..., None]:
 
 
 
+def _dead(verb: str) -> Callable[..., None]:
+    def command(desk: Desk, target: str, alarm: str | None) -> None:
+        commands.dead_edit(desk, verb, target, alarm)
+
+    return command
+
+
 def _rollout(verb: str) -> Callable[..., None]:
     def command(desk: Desk, function: str) -> None:
         commands.rollout(desk, verb, function)
@@ -225,6 +232,30 @@ SESSION_COMMANDS = (
     ),
 )
 
+DEAD_COMMANDS = (
+    Row(
+        "ls",
+        commands.dead,
+        "Alarms whose tries have all failed, of all functions or of FN.",
+        "edgectl dead ls counter",
+        (_argument("function", "[FN]", required=False),),
+    ),
+    Row(
+        "replay",
+        _dead("session.replay"),
+        "Try the dead letters of a session again, or the one named.",
+        "edgectl dead replay counter/kitchen tea",
+        (_SESSION, _argument("alarm", "[ALARM]", required=False)),
+    ),
+    Row(
+        "drop",
+        _dead("session.drop"),
+        "Forget the dead letters of a session, or the one named.",
+        "edgectl dead drop counter/kitchen",
+        (_SESSION, _argument("alarm", "[ALARM]", required=False)),
+    ),
+)
+
 
 class Command(click.Command):
     """A command that takes negative numbers as arguments."""
@@ -305,10 +336,20 @@ def session_group() -> None:
     """
 
 
+@main.group("dead", context_settings=HELP_OPTIONS)
+def dead_group() -> None:
+    """Alarms whose tries have all failed.
+
+    Example: edgectl dead ls
+    """
+
+
 for _row in COMMANDS:
     main.add_command(_command(_row))
 for _row in SESSION_COMMANDS:
     session_group.add_command(_command(_row))
+for _row in DEAD_COMMANDS:
+    dead_group.add_command(_command(_row))
 
 if __name__ == "__main__":
     main()

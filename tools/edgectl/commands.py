@@ -35,6 +35,7 @@ DRAIN_LOOK = 0.2
 TIMINGS = ("queue_us", "run_us", "state_us")
 NODE_COLUMNS = ("name", "address", "state", "containers", "sessions", "labels")
 FUNCTION_COLUMNS = ("name", "version", "hash", "nodes", "canary")
+DEAD_COLUMNS = ("function", "session", "alarm", "method", "tries", "code", "message")
 SESSION_COLUMNS = ("function", "session", "mode", "node", "epoch", "version")
 
 
@@ -193,6 +194,26 @@ def session_move(desk: Desk, verb: str, target: str, to: str | None) -> None:
 def _session(desk: Desk, verb: str, params: dict[str, Any]) -> None:
     with desk.about(params["function"], params["session"]) as mesh:
         desk.show_map(mesh.request(verb, params)[0])
+
+
+def dead(desk: Desk, function: str | None) -> None:
+    """`edgectl dead ls [FN]`."""
+    params: dict[str, Any] = {"function": arguments.function_name(function)} if function else {}
+    rows: list[dict[str, Any]] = []
+    with desk.about(function) if function else desk.connect() as mesh:
+        while True:
+            page = mesh.request("session.dead", params)[0]
+            rows += page["dead"]
+            if page["after"] is None:
+                break
+            params["after"] = page["after"]
+    desk.show_rows(rows, DEAD_COLUMNS)
+
+
+def dead_edit(desk: Desk, verb: str, target: str, alarm: str | None) -> None:
+    """`edgectl dead replay|drop FN/SESSION [ALARM]`."""
+    params = arguments.session_key(target)
+    _session(desk, verb, params if alarm is None else {**params, "alarm": alarm})
 
 
 def drain(desk: Desk, node: str | None, wait: bool) -> None:

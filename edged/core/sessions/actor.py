@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from ..alarms import NONE, Alarms
 from ..calls import Call
 from ..effects import Answer, Done, Effect
 from ..records import Record, SessionKey
@@ -75,6 +76,9 @@ class Actor:
         self.deltas = False
         self.window = Window(rules.dedup)
         self.recovered: int | None = None
+        # Alarms of a local session, and whether the store is to be told of them.
+        self.alarms: Alarms = NONE
+        self.alarmed = False
         # What the store does not have yet, and the answers that wait until it has.
         self.stored = 0
         self.basis = Basis()
@@ -150,6 +154,7 @@ class Actor:
         self.container = self.record = self.saving = None
         self.part = Part()
         self.window = Window(self.rules.dedup)
+        self.alarms, self.alarmed = NONE, False
         self.doubtful = False
         self.number()
 

@@ -2,10 +2,14 @@
 
 from typing import Any
 
+from ..alarms import Alarms
 from ..calls import Call
 from ..effects import Answer
 from ..records import Entry
 from .actor import Actor
+
+NIL = b"\xc0"
+"""A body that says nothing."""
 
 PASSED_ON = ("type", "traceback", "ran")
 
@@ -32,6 +36,15 @@ def kept(code: int, body: bytes, message: str) -> bytes:
     return body if code == 0 else message.encode()
 
 
+def alarms_after(
+    alarms: Alarms, call: Call, code: int, message: str, meta: dict[str, Any], epoch: int, version: int
+) -> Alarms:
+    """The session's alarms after a call that ran: an effect of it like the state."""
+    if code == 0:
+        return alarms.succeeded(call.alarm, meta.get("alarms") or {}, epoch, version)
+    return alarms if call.alarm is None else alarms.failed(call.alarm, code, message)
+
+
 def remembered(call: Call, entry: Entry, epoch: int) -> Answer:
     """The answer a call id seen before gets."""
     meta = {"epoch": epoch, "version": entry.version, "remembered": True}
@@ -45,6 +58,11 @@ def remembered(call: Call, entry: Entry, epoch: int) -> Answer:
 def too_old(call: Call) -> Answer:
     """A retry whose id the window may have forgotten is not run."""
     return Answer(call, 404, b"", "too old to be remembered", None)
+
+
+def not_set(call: Call) -> Answer:
+    """The alarm it is for is done, or was taken out, or has become another one."""
+    return Answer(call, 201, b"", "no such alarm stands any more", {"not_set": True})
 
 
 def queue_full(call: Call) -> Answer:

@@ -6,7 +6,7 @@ Decides who is told what; nothing that waits is left without an answer or anothe
 from collections import deque
 
 from ..calls import Call
-from ..effects import Answer, Effect, Forward, Located, Noted, Release
+from ..effects import Answer, Due, Effect, Forward, Located, Noted, Release
 from ..records import Record
 from ..transition import S
 from .actor import Actor
@@ -78,4 +78,6 @@ def drop(actor: Actor, message: str) -> list[Effect]:
     effects: list[Effect] = [Answer(call, 402, b"", message, None) for call in lost]
     effects += actor.end_move(105, message)
     effects.append(Noted("session.dropped", {"reason": message, "calls_lost": actor.unsaved}))
+    if actor.alarms.due is not None:
+        effects.append(Due(actor.alarms.due))  # of the record's alarms this node knows at least about when
     return [*effects, *let_go(actor)]

@@ -8,7 +8,7 @@ because the record still names us was the alternative, and had two owners when t
 
 from typing import Any
 
-from ..effects import Ask, Control, Effect, Forward, Located, Noted, Release, Said, Tell, Timer
+from ..effects import Ask, Control, Due, Effect, Forward, Located, Noted, Release, Said, Tell, Timer
 from ..records import Load, StoreFailed
 from ..transition import S
 from .actor import STEP_DEADLINE, Actor
@@ -95,6 +95,7 @@ def flushed(actor: Actor, said: Said, now: float) -> list[Effect]:
     params = _names(actor)
     params["results"] = [list(entry) for entry in actor.window.entries()]
     params["floor"] = actor.window.floor
+    params["alarms"] = actor.alarms.packed()
     offer = Tell(actor.target, "session.offer", params, actor.part.state, token)
     return [offer, Timer(STEP_DEADLINE, token)]
 
@@ -160,6 +161,8 @@ def left(actor: Actor, now: float) -> list[Effect]:
     effects.append(Located(node or None, actor.epoch))
     if actor.container is not None:
         effects.append(Release(actor.container))
+    if not node and actor.alarms.due is not None:
+        effects.append(Due(actor.alarms.due))
     actor.forget()
     actor.changed = now
     actor.go(S.FREE)

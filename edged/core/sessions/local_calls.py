@@ -7,12 +7,23 @@ becomes of the calls when the container dies.
 from collections import deque
 from typing import Any
 
+from ..alarms import Alarms, Firing
 from ..calls import Call
-from ..effects import Answer, Effect, RunOwn
+from ..effects import Answer, Due, Effect, RunOwn
 from ..transition import S
 from ..window import Verdict
 from .actor import Actor
-from .answers import attached_enough, kept, queue_full, remembered, said, too_old
+from .answers import (
+    NIL,
+    alarms_after,
+    attached_enough,
+    kept,
+    not_set,
+    queue_full,
+    remembered,
+    said,
+    too_old,
+)
 from .endings import drop, next_living
 from .wishes import prefer
 
@@ -23,12 +34,35 @@ def admit(actor: Actor, call: Call, now: float) -> list[Effect]:
     if len(own) >= actor.rules.queue:
         return [queue_full(call)]
     verdict = actor.window.admit(call)
+    if verdict is Verdict.RUN and call.alarm is not None:
+        refusal = _judge_alarm(actor, call, call.alarm)
+        if refusal is not None:
+            actor.window.abandon(call)
+            return refusal
     if verdict is Verdict.RUN:
         call.mode, call.container = "local", actor.container
         call.started = 0.0 if own else now
         own.append(call)
         return [RunOwn(call, actor.container)]
     return _known(actor, call, verdict)
+
+
+def _judge_alarm(actor: Actor, call: Call, firing: Firing) -> list[Effect] | None:
+    """None: it stands, and is to be run. An earlier try of it that still runs may be the one that counts."""
+    if actor.alarms.standing(firing) is None:
+        return [not_set(call)]
+    if any(other.alarm is not None and other.alarm[1:4] == firing[1:4] for other in actor.own):
+        return [Answer(call, 103, b"", "an earlier try of this alarm still runs", {"retry_after_ms": 1000})]
+    if firing.act == "fire":
+        return None
+    actor.changes.note(actor.version, None)
+    effects = _set(actor, actor.alarms.edited(firing))
+    return [*effects, *_gate(actor, Answer(call, 0, NIL, "", {"epoch": actor.epoch}))]
+
+
+def _set(actor: Actor, alarms: Alarms) -> list[Effect]:
+    actor.alarms, actor.alarmed = alarms, True
+    return [Due(alarms.due)]
 
 
 def _known(actor: Actor, call: Call, verdict: Verdict) -> list[Effect]:
@@ -62,14 +96,18 @@ def answered(
     if own and not own[0].started:
         own[0].started = now
     says = said(actor, call, meta)
-    if (code == 0 and not meta.get("shared")) or code == 301:
-        actor.version += code == 0
+    shared = bool(meta.get("shared"))
+    effects: list[Effect] = []
+    if (code == 0 and (not shared or call.alarm is not None)) or code == 301:
+        actor.version += code == 0 and not shared
         entry = actor.window.settle(call, code, kept(code, body, message), actor.version)
         actor.changes.note(actor.version, entry)
+        if call.alarm is not None or "alarms" in meta:
+            effects = _set(actor, alarms_after(actor.alarms, call, code, message, meta, actor.epoch, actor.version))
     else:
         actor.window.abandon(call)
     says["epoch"], says["version"] = actor.epoch, actor.version
-    effects = _gate(actor, Answer(call, code, body, message, says))
+    effects += _gate(actor, Answer(call, code, body, message, says))
     prefer(actor, meta.get("prefer") or call.prefer, now)
     return effects
 

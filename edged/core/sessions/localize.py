@@ -6,7 +6,8 @@ A claim whose outcome is unknown is looked up in the record; until then nobody s
 
 from typing import Any
 
-from ..effects import Ask, Control, Effect, Located, Noted, Release, Said, Start, Timer
+from ..alarms import alarms_of
+from ..effects import Ask, Control, Due, Effect, Located, Noted, Release, Said, Start, Timer
 from ..parts import for_container
 from ..records import Load, Record, StoreFailed
 from ..transition import S
@@ -120,6 +121,7 @@ def remembers(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     if record is None or record.epoch != actor.epoch:
         return undo(actor, 107, "the session was taken over by another node")
     actor.window = Window(actor.rules.dedup, outcome.results, record.floor)
+    actor.alarms = alarms_of(record.alarms)
     return _one_more(actor, now)
 
 
@@ -147,6 +149,8 @@ def serve(actor: Actor, now: float) -> list[Effect]:
         effects.append(Noted("session.localized", {"epoch": actor.epoch}))
     actor.go(S.LOCAL)
     actor.record = None
+    if actor.alarms.due is not None:
+        effects.append(Due(actor.alarms.due))
     return effects + admit_waiting(actor, now)
 
 

@@ -8,13 +8,24 @@ next commit is lost and the call runs again. Reading before every call was the a
 from dataclasses import replace
 from typing import Any
 
+from ..alarms import Firing, alarms_of
 from ..calls import Call
-from ..effects import Answer, Ask, Effect, RunPool
+from ..effects import Answer, Ask, Due, Effect, RunPool
 from ..records import Load, Loaded, Record, StoreFailed
 from ..transition import S
 from ..window import Window, attach
 from .actor import Actor
-from .answers import attached_enough, kept, queue_full, remembered, said, too_old
+from .answers import (
+    NIL,
+    alarms_after,
+    attached_enough,
+    kept,
+    not_set,
+    queue_full,
+    remembered,
+    said,
+    too_old,
+)
 from .endings import next_living, refuse_all, send_away
 from .wishes import prefer
 from .writes import NO_RECORD, commit, reclaim
@@ -49,7 +60,7 @@ def begin(actor: Actor) -> list[Effect]:
     actor.head = head = next_living(actor.queue, effects)
     if head is None:
         actor.record = None
-    elif actor.record is not None and head.attempt == 0:
+    elif actor.record is not None and head.attempt == 0 and head.alarm is None:
         effects.append(_run(actor, head, actor.record))
     else:
         effects.append(_read(actor, head))
@@ -108,9 +119,25 @@ def _judge(actor: Actor, record: Record, outcome: Loaded) -> list[Effect]:
         return _ended(actor, remembered(head, outcome.results[0], record.epoch))
     if head.answered:
         return _again(actor)  # expired while the record was read: it was told that it did not run
+    if head.alarm is not None:
+        return _judge_alarm(actor, head, head.alarm, record)
     if head.attempt > 0 and record.floor and head.call_id is not None:
         return _ended(actor, too_old(head))
     return [_run(actor, head, record)]
+
+
+def _judge_alarm(actor: Actor, head: Call, firing: Firing, record: Record) -> list[Effect]:
+    """One that stands is run, whatever the window has forgotten: had it run, it would not stand any more."""
+    alarms = alarms_of(record.alarms)
+    if alarms.standing(firing) is None:
+        return _ended(actor, not_set(head))
+    if firing.act == "fire":
+        return [_run(actor, head, record)]
+    after = alarms.edited(firing)
+    actor.record = record
+    head.entry = (Answer(head, 0, NIL, "", {"epoch": record.epoch}), None, record.version, None, after)
+    actor.go(S.COMMITTING)
+    return [Ask(commit(actor, record, record.version, None, None, after), actor.number())]
 
 
 def _ended(actor: Actor, answer: Answer) -> list[Effect]:
@@ -129,14 +156,18 @@ def answered(
         return _ended(actor, Answer(call, code, body, message, meta))
     says = said(actor, call, meta)
     says["epoch"] = record.epoch
-    if meta.get("shared") or (code and call.call_id is None):
+    shared = bool(meta.get("shared"))
+    if (shared and call.alarm is None) or (code and call.call_id is None):
         says["version"] = record.version
         return _ended(actor, Answer(call, code, body, message, says))
-    says["version"] = version = record.version + (code == 0)
+    says["version"] = version = record.version + (code == 0 and not shared)
     entry = Window(1).settle(call, code, kept(code, body, message), version)
-    call.entry = (Answer(call, code, body, message, says), blob, version, meta.get("prefer"))
+    after = None
+    if call.alarm is not None or "alarms" in meta:
+        after = alarms_after(alarms_of(record.alarms), call, code, message, meta, record.epoch, version)
+    call.entry = (Answer(call, code, body, message, says), blob, version, meta.get("prefer"), after)
     actor.go(S.COMMITTING)
-    return [Ask(commit(actor, record, version, blob, entry), actor.number())]
+    return [Ask(commit(actor, record, version, blob, entry, after), actor.number())]
 
 
 def committed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
@@ -151,12 +182,15 @@ def committed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     if not outcome.won:
         actor.record = None
         return _lost_race(actor, head, record, outcome)
-    answer, blob, version, wanted = head.entry
+    answer, blob, version, wanted, alarms = head.entry
     if blob is not None:
         record = replace(record, state=blob, deltas=())
     actor.record = replace(record, version=version)
     actor.version = version
     effects = _ended(actor, answer)
+    if alarms is not None:
+        actor.record = replace(actor.record, alarms=alarms.packed())
+        effects.append(Due(alarms.due))
     prefer(actor, wanted or head.prefer, now)
     return effects
 

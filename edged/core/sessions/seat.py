@@ -100,7 +100,8 @@ class Seat(Actor):
     def arrived(self, call: Call, now: float) -> list[Effect]:
         """A call of this session, from a client or another node."""
         if self.state is S.LOCAL or self.state is S.INVITING:
-            return local_calls.admit(self, call, now)
+            effects = local_calls.admit(self, call, now)
+            return effects if call.alarm is None else self._then(effects, now)
         effects = remote_calls.enqueue(self, call)
         return self._then(effects, now) if self.state is S.FREE else effects
 

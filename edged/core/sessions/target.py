@@ -6,6 +6,7 @@ never before. A source that falls silent costs a container for a while and nothi
 
 from typing import Any
 
+from ..alarms import alarms_of
 from ..effects import Ask, Control, Done, Effect, Said, Start, Timer
 from ..records import Entry, Load, StoreFailed
 from ..transition import S
@@ -46,6 +47,7 @@ def offered(actor: Actor, asker: Any, params: dict[str, Any], blob: bytes | None
     actor.epoch, actor.version = params["epoch"], params["version"]
     entries = tuple(Entry(*entry) for entry in params["results"])
     actor.window = Window(actor.rules.dedup, entries, params["floor"])
+    actor.alarms = alarms_of(params.get("alarms"))
     actor.go(S.SEALING)
     token = actor.number()
     load = Control(actor.container, "worker.load", blob, token)

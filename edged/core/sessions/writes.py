@@ -4,6 +4,7 @@ Decides what each of them expects and changes. All but a commit and a checkpoint
 the id of the move, by which the record tells later whose they were.
 """
 
+from ..alarms import Alarms
 from ..records import Entry, Record, Write
 from ..window import MAX_WINDOW_BYTES
 from .actor import Actor
@@ -26,10 +27,15 @@ NO_RECORD = Record(
 
 
 def commit(
-    actor: Actor, record: Record, version: int, state: bytes | None, entry: Entry | None
+    actor: Actor,
+    record: Record,
+    version: int,
+    state: bytes | None,
+    entry: Entry | None,
+    alarms: Alarms | None = None,
 ) -> Write:
-    """A remote-state call's effect: the state after it and its outcome."""
-    return Write(
+    """A remote-state call's effect: the state after it and its outcome, and its alarms if they changed."""
+    write = Write(
         actor.key,
         record.epoch,
         record.version,
@@ -45,6 +51,9 @@ def commit(
         MAX_WINDOW_BYTES,
         True,
     )
+    if alarms is None:
+        return write
+    return write._replace(alarms=alarms.packed(), due=alarms.due, had_alarms=record.alarms or b"")
 
 
 def claim(actor: Actor, record: Record) -> Write:
@@ -92,6 +101,8 @@ def checkpoint(actor: Actor, part: Part) -> Write:
         keep=actor.rules.dedup,
         keep_bytes=MAX_WINDOW_BYTES,
         durable=actor.rules.durability == "sync",
+        alarms=actor.alarms.packed() if actor.alarmed else None,
+        due=actor.alarms.due if actor.alarmed else None,
     )
 
 

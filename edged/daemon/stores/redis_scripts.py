@@ -71,7 +71,7 @@ _WRITE = f"""
 local session, window, order, deltas, index, leases, dues = unpack(KEYS)
 local member, expect_epoch, expect_version, epoch, move, lease, seq = unpack(ARGV, 1, 7)
 local keep, keep_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
-local parts, delta, due, first = ARGV[10], ARGV[11], ARGV[12], 14 + 2 * tonumber(ARGV[13])
+local parts, delta, due, had, first = ARGV[10], ARGV[11], ARGV[12], ARGV[13], 15 + 2 * tonumber(ARGV[14])
 local record = redis.call('HMGET', session, {_META}, 'bytes')
 if move ~= '' and record[6] == move and record[1] == epoch then return {{1, record}} end
 for i = first, #ARGV, 2 do
@@ -80,7 +80,8 @@ for i = first, #ARGV, 2 do
 end
 local expected = (record[1] or '0') == expect_epoch and (record[5] or '0') == expect_version
 local held = lease == '' or string.match(redis.call('HGET', leases, lease) or '', '^%d+') == seq
-if not (expected and held) then return {{0, record}} end
+local same = not string.find(parts, 'had') or (record[10] or '') == had
+if not (expected and held and same) then return {{0, record}} end
 if string.find(parts, 'delta') and not string.find(parts, 'state') and redis.call('LLEN', deltas) >= {MAX_DELTAS} then return {{-1, record}} end
 local bytes, floor = tonumber(record[11] or '0'), record[7] or '0'
 for i = first, #ARGV, 2 do
@@ -88,7 +89,7 @@ for i = first, #ARGV, 2 do
   redis.call('RPUSH', order, ARGV[i])
   bytes = bytes + #ARGV[i + 1] - {_HEAD.size}
 end
-redis.call('HSET', session, unpack(ARGV, 14, first - 1))
+redis.call('HSET', session, unpack(ARGV, 15, first - 1))
 local count = redis.call('LLEN', order)
 while count > keep or bytes > keep_bytes do
   local id = redis.call('LPOP', order)
@@ -272,7 +273,9 @@ def _write(op: Write, now: float) -> tuple[bytes, ...]:
         fields += [b"alarms", op.alarms]
         parts += b"alarms"
         due = b"" if op.due is None else repr(op.due).encode()
-    data = parts, op.delta or b"", due, b"%d" % (len(fields) // 2)
+    if op.had_alarms is not None:
+        parts += b"had"
+    data = parts, op.delta or b"", due, op.had_alarms or b"", b"%d" % (len(fields) // 2)
     lease = node.encode(), _digits(seq)
     return (*_expects(op), _digits(op.epoch), op.move or b"", *lease, *limits, *data, *fields, *_results(op.results))
 

@@ -218,6 +218,7 @@ _OPS: dict[str, _Shape] = {
             "delta": _optional(_bytes),
             "results": _entries,
             "alarms": _optional(_bytes),
+            "had_alarms": _optional(_bytes),
         },
     ),
     "store.forget": (Forget, _EXPECT, {}),

@@ -1,0 +1,225 @@
+"""Alarms on real nodes: in both modes, over moves, crashes and restarts, and what becomes of those that fail."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.nodes import Nodes, deploy, edgectl, served_by, until
+from support.wire_client import WireClient
+
+from edged_protocol.errors import RanError
+
+CODE = """
+import os
+from edged.sdk import Function
+
+fn = Function("clock")
+
+@fn.handler
+def set(s, name, after, *arguments):
+    s.alarm(name, *arguments, after=after, method="rang")
+    return s.node
+
+@fn.handler
+def both(s, after):
+    s.alarm("one", 1, after=after, method="rang")
+    s.alarm("two", 2, after=after, method="rang")
+
+@fn.handler
+def rang(s, *arguments):
+    s.state.setdefault("rang", []).append([*arguments, s.mode, s.node])
+
+@fn.handler
+def clear(s, name):
+    s.cancel_alarm(name)
+
+@fn.handler
+def again(s, times):
+    s.state.setdefault("rang", []).append(times)
+    if times > 1:
+        s.alarm("again", times - 1, after=0.01, method="again")
+
+@fn.handler
+def sets_and_fails(s):
+    s.alarm("never", after=0, method="rang")
+    raise ValueError("no")
+
+@fn.handler
+def set_bad(s, marker):
+    s.alarm("bad", marker, after=0.01, method="bad")
+
+@fn.handler
+def bad(s, marker):
+    s.state["half"] = True
+    if not os.path.exists(marker):
+        open(marker, "w").close()
+        raise ValueError("not yet")
+    s.state["rang"] = [s.state.get("half")]
+
+@fn.handler
+def set_crash(s, marker):
+    s.alarm("crash", marker, after=0.5, method="crash")
+
+@fn.handler
+def crash(s, marker):
+    if not os.path.exists(marker):
+        open(marker, "w").close()
+        os._exit(3)
+    s.state["rang"] = ["lives"]
+
+@fn.handler
+def set_wrong(s):
+    s.alarm("wrong", "one", "too", "many", after=0.01, method="bad")
+
+@fn.handler
+def unknown(s):
+    s.alarm("x", after=0, method="nope")
+
+@fn.shared
+def seen(s):
+    return s.state.get("rang", [])
+
+@fn.shared
+def reader(s):
+    s.alarm("x", after=0, method="rang")
+"""
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Nodes, list[str]]]:
+    """Three nodes that run `clock`; the first serves the store."""
+    root = tmp_path_factory.mktemp("alarms")
+    nodes = Nodes(root)
+    addresses = [nodes.start(name) for name in ("a", "b", "c")]
+    bundle = root / "clock"
+    bundle.mkdir()
+    (bundle / "function.toml").write_text(
+        '[function]\nname = "clock"\nentry = "clock:fn"\n[durability]\nseconds = 0.1\n'
+    )
+    (bundle / "clock.py").write_text(CODE)
+    deploy(addresses[0], bundle)
+    for address in addresses:
+        served_by(address, "clock", 3)
+    yield nodes, addresses
+    nodes.close()
+
+
+def rang(address: str, session: str) -> list[Any]:
+    """What the session has seen of its alarms."""
+    with closing(WireClient(address)) as client:
+        seen: list[Any] = client.call("clock", session, "seen")
+        return seen
+
+
+def call(address: str, session: str, method: str, *arguments: Any) -> Any:
+    with closing(WireClient(address)) as client:
+        return client.call("clock", session, method, *arguments)
+
+
+def test_an_alarm_rings_in_both_modes(mesh: tuple[Nodes, list[str]]) -> None:
+    """A session's alarm calls its method with its arguments, remote-state and local-state, once."""
+    _, (a, b, _) = mesh
+    call(b, "remote", "set", "tea", 0.05, "milk", 2)
+    with closing(WireClient(a, "operator")) as operator:
+        operator.request("session.localize", {"function": "clock", "session": "local", "to": "b"})
+    call(a, "local", "set", "tea", 0.05, "sugar")
+    until(lambda: rang(a, "remote") and rang(a, "local"))
+    assert [row[:3] for row in rang(a, "remote")] == [["milk", 2, "remote"]]
+    assert rang(b, "local") == [["sugar", "local", "b"]]
+
+
+def test_names_coalesce_and_can_be_taken_out(mesh: tuple[Nodes, list[str]]) -> None:
+    """One of the same name takes the other's place, one that was taken out does not ring, many ring beside each other."""
+    _, (a, b, c) = mesh
+    call(a, "names", "set", "tea", 0.2, 1)
+    call(b, "names", "set", "tea", 0.1, 2)
+    call(c, "names", "set", "gone", 0.1)
+    call(a, "names", "clear", "gone")
+    call(a, "names", "both", 0.3)
+    until(lambda: len(rang(b, "names")) == 3)
+    assert sorted(row[0] for row in rang(b, "names")) == [1, 2, 2]
+
+
+def test_an_alarm_may_set_itself_again(mesh: tuple[Nodes, list[str]]) -> None:
+    """A clock is an alarm whose call sets it anew; each tick counts once."""
+    _, (a, _, _) = mesh
+    call(a, "ticks", "again", 10)
+    until(lambda: len(rang(a, "ticks")) >= 10)
+    assert rang(a, "ticks") == list(range(10, 0, -1))
+
+
+def test_what_a_failed_call_asked_for_is_not_set(mesh: tuple[Nodes, list[str]]) -> None:
+    """An alarm is an effect like any other: no call that raised, named no method, or only reads, leaves one."""
+    _, (a, _, _) = mesh
+    for method, said in (("sets_and_fails", "no"), ("unknown", "nope"), ("reader", "shared")):
+        with closing(WireClient(a)) as client, pytest.raises(RanError, match=said):
+            client.once("clock", "failed", method)
+    call(a, "failed", "set", "last", 0.05, "only")
+    until(lambda: rang(a, "failed"))
+    assert [row[0] for row in rang(a, "failed")] == ["only"]
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_a_call_that_fails_or_dies_is_tried_again(mesh: tuple[Nodes, list[str]], tmp_path: Path, local: bool) -> None:
+    """After a raise, and after the end of its container, an alarm's call comes again and finds nothing of the first."""
+    _, (a, _, _) = mesh
+    for method, seen in (("set_bad", [True]), ("set_crash", ["lives"])):
+        session = f"{method}-{local}"
+        if local:
+            with closing(WireClient(a, "operator")) as operator:
+                operator.request("session.localize", {"function": "clock", "session": session, "to": "a"})
+        call(a, session, method, str(tmp_path / method))
+        until(lambda session=session: rang(a, session))  # type: ignore[misc]
+        assert rang(a, session) == seen
+
+
+def test_alarms_move_with_their_session(mesh: tuple[Nodes, list[str]]) -> None:
+    """Set in one mode on one node they ring in the other on another, once, whatever moved in between."""
+    _, (a, b, c) = mesh
+    key = {"function": "clock", "session": "moves"}
+    call(a, "moves", "set", "first", 1.0, 1)
+    with closing(WireClient(b, "operator")) as operator:
+        operator.request("session.localize", {**key, "to": "b"})
+        call(c, "moves", "set", "second", 1.0, 2)
+        operator.request("session.migrate", {**key, "to": "c"})
+        until(lambda: len(rang(a, "moves")) == 2)
+        assert rang(a, "moves") == [[1, "local", "c"], [2, "local", "c"]]
+        call(a, "moves", "set", "third", 0.5, 3)
+        operator.request("session.externalize", key)
+    until(lambda: len(rang(b, "moves")) == 3)
+    assert [row[:2] for row in rang(b, "moves")[2:]] == [[3, "remote"]]
+
+
+def test_dead_letters_are_listed_replayed_and_dropped(mesh: tuple[Nodes, list[str]]) -> None:
+    """An alarm that cannot be called is found by the operator, who may try it again or forget it."""
+    _, (a, b, c) = mesh
+    call(b, "dead", "set_wrong")
+    until(lambda: edgectl(a, "dead", "ls", "clock"))
+    [row] = edgectl(a, "dead", "ls")
+    assert {**row, "due": 0, "message": ""} == {
+        "function": "clock", "session": "dead", "alarm": "wrong", "method": "bad", "tries": 1, "code": 201,
+        "message": "", "due": 0,
+    }  # fmt: skip
+    assert "do not fit" in row["message"]
+    assert edgectl(c, "dead", "replay", "clock/dead", "wrong")["alarms"] == ["wrong"]
+    until(lambda: [row["tries"] for row in edgectl(a, "dead", "ls")] == [1])
+    assert edgectl(b, "dead", "drop", "clock/dead") == {"function": "clock", "session": "dead", "alarms": ["wrong"]}
+    assert edgectl(a, "dead", "ls", "clock") == []
+    assert rang(a, "dead") == []
+
+
+def test_a_node_that_dies_leaves_its_alarms_to_others(mesh: tuple[Nodes, list[str]]) -> None:
+    """The node that set an alarm of a remote-state session is killed: another one finds it in the store."""
+    nodes, (a, _, c) = mesh
+    names = (f"orphan-{number}" for number in range(100))
+    orphan = next(name for name in names if call(c, name, "set", "late", 0.7, "found") == "c")
+    nodes.signal("c", signal.SIGKILL)
+    nodes.ended("c")
+    until(lambda: rang(a, orphan))
+    assert [row[0] for row in rang(a, orphan)] == ["found"]
+    nodes.start("c")
+    served_by(nodes.addresses["c"], "clock", 3)
+    assert [row[0] for row in rang(nodes.addresses["c"], orphan)] == ["found"]
