@@ -124,6 +124,66 @@ def test_a_node_killed_under_load_costs_no_call(nodes: Nodes) -> None:
             assert len([pending.result() for pending in load]) == 24
 
 
+HOLD = """
+import time
+from pathlib import Path
+
+from edged.sdk import Function
+
+fn = Function("hold", state=dict)
+
+@fn.handler
+def hold(s, root: str, name: str) -> str:
+    with Path(root, f"{name}.{s.node}").open("a") as runs:
+        runs.write("x")
+    while not Path(root, "go").exists():
+        time.sleep(0.01)
+    return s.node
+"""
+
+
+def test_only_calls_in_flight_on_a_killed_node_fail(nodes: Nodes, tmp_path: Path) -> None:
+    """Every call says where it runs, then one of the two nodes dies: exactly the calls that ran there fail, with
+    4xx; each succeeds when it is repeated with its call id, which the library does by itself."""
+    nodes.start("n1", containers=0)
+    for name in ("n2", "n3"):
+        nodes.start(name, containers=12)
+    function, root = tmp_path / "hold", tmp_path / "running"
+    function.mkdir()
+    root.mkdir()
+    (function / "hold.py").write_text(HOLD)
+    (function / "function.toml").write_text('[function]\nname = "hold"\nentry = "hold:fn"\n[pool]\nmax = 12\n')
+    deploy(nodes.addresses["n1"], function)
+    served_by(nodes.addresses["n1"], "hold", 2)
+
+    def running_on(node: str) -> set[str]:
+        return {file.stem for file in root.glob(f"*.{node}")}
+
+    with connect([nodes.addresses["n1"]], name="load") as mesh:
+        hold = mesh.function("hold")
+        ids = {f"once-{n}": bytes([n]) * 16 for n in range(6)}
+        bare = {n: hold.start("hold", str(root), n, timeout=60, call_id=id_, once=True) for n, id_ in ids.items()}
+        kept = {f"kept-{n}": hold.start("hold", str(root), f"kept-{n}", timeout=60) for n in range(6)}
+        until(lambda: len(running_on("n2") | running_on("n3")) == 12)
+        lost = running_on("n3")
+        assert lost & bare.keys() and lost & kept.keys() and len(lost) < 12
+        nodes.signal("n3", signal.SIGKILL)
+        nodes.ended("n3")
+        (root / "go").touch()
+        failed = {}
+        for name, pending in bare.items():
+            try:
+                assert pending.result() == "n2"
+            except CallError as error:
+                failed[name] = error.code
+        assert failed == dict.fromkeys(sorted(lost & bare.keys()), 403)
+        for name in failed:
+            assert hold.call("hold", str(root), name, call_id=ids[name], attempt=1, timeout=60) == "n2"
+        assert [pending.result() for pending in kept.values()] == ["n2"] * 6
+    runs = {file.stem: file.read_text() for file in root.glob("*.n2")}
+    assert runs == dict.fromkeys([*ids, *kept], "x"), "what ran on the dead node ran here once, and so did the rest"
+
+
 def test_a_cold_function_is_started_for_its_first_call(nodes: Nodes) -> None:
     """No container anywhere: the call waits for one, on a node that does not run the function too."""
     nodes.start("n1")
