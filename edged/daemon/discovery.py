@@ -9,7 +9,7 @@ import logging
 import threading
 import zlib
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, cast
 
 import ifaddr
@@ -51,7 +51,7 @@ class Discovery:
 
     async def run(self) -> None:
         """Start the thread and end it. On loopback there is nobody to find."""
-        if ip_address(self._bound[0].partition("%")[0]).is_loopback:
+        if _host(self._bound[0]).is_loopback:
             return
         self._token = trio.lowlevel.current_trio_token()
         thread = threading.Thread(target=self._work, name="discovery", daemon=True)
@@ -104,7 +104,7 @@ class Discovery:
             port=self._bound[1],
             properties=properties(self._mesh, self._node),
             server=f"{instance}.local.",
-            parsed_addresses=[address.partition("%")[0] for address in found],
+            parsed_addresses=told(found),
         )
 
     def _complain(self, error: Exception) -> None:
@@ -155,15 +155,27 @@ def _close(zeroconf: Zeroconf | None) -> None:
 
 
 def addresses(bound: str) -> tuple[str, ...]:
-    """The addresses under which a listener bound to `bound` is found on the LAN; none for loopback."""
+    """The addresses under which a listener bound to `bound` is found on the LAN; none for loopback. One that is bound
+    to `::` takes IPv4 as well."""
     host = ip_address(bound.partition("%")[0])
     if host.is_loopback:
         return ()
     if not host.is_unspecified:
         return (bound,)
     real = [adapter for adapter in ifaddr.get_adapters() if not adapter.nice_name.startswith(NOT_REAL)]
-    found = [_text(ip.ip) for adapter in real for ip in adapter.ips if ip.is_IPv4 == (host.version == 4)]
-    return tuple(sorted(address for address in found if not ip_address(address.partition("%")[0]).is_loopback))
+    found = [_text(ip.ip) for adapter in real for ip in adapter.ips if ip.is_IPv4 or host.version == 6]
+    return tuple(sorted(address for address in found if not _host(address).is_loopback))
+
+
+def told(found: tuple[str, ...]) -> list[str]:
+    """Of these, the ones that are announced: an address of one link means something only to who is on it, and is told
+    when there is no other."""
+    wide = [address for address in found if not _host(address).is_link_local]
+    return [address.partition("%")[0] for address in wide or found]
+
+
+def _host(address: str) -> IPv4Address | IPv6Address:
+    return ip_address(address.partition("%")[0])
 
 
 def _text(ip: str | tuple[str, int, int]) -> str:

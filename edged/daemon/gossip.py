@@ -30,7 +30,7 @@ from edged_protocol import messages as m
 from edged_protocol.codec import pack, unpack
 from edged_protocol.errors import Code, RemoteProtocolError, call_error
 
-from .link import Link
+from .link import MAPPED, Link
 from .sealing import MAX_DATAGRAM, Sealer
 from .status import body_of
 
@@ -73,6 +73,8 @@ class Gossip:
         address = self._node.listeners.bound
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         with trio.socket.socket(family, socket.SOCK_DGRAM) as self._socket:
+            if address[0] == "::" and socket.has_dualstack_ipv6():
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             await self._socket.bind(address)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -141,6 +143,8 @@ class Gossip:
         if where is not None and self._socket is not None:
             try:
                 sock = self._socket._sock  # type: ignore[attr-defined]
+                if self._socket.family == socket.AF_INET6 and ":" not in where:
+                    where = MAPPED + where
                 sock.sendto(self._sealer.seal(send.payload), (where, int(port)))
             except OSError as error:
                 log.debug("datagram to %s: %s", send.address, error)

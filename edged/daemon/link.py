@@ -21,6 +21,9 @@ from .hub import Hub
 
 log = logging.getLogger(__name__)
 
+MAPPED = "::ffff:"
+"""In front of an IPv4 address on a socket that takes both."""
+
 HANDSHAKE_SECONDS = 3.0
 """A stranger that has not said HELLO by then is cut."""
 
@@ -71,9 +74,10 @@ class Link:
 
     @property
     def local_host(self) -> str:
-        """This end's address, of a TCP connection that is open; "" of any other."""
+        """This end's address, of a TCP connection that is open; "" of any other. IPv4 is written so on a socket for
+        both as well."""
         tcp = self._sock.family in (socket.AF_INET, socket.AF_INET6)
-        return str(self._sock.getsockname()[0]) if tcp and not self.closed else ""
+        return str(self._sock.getsockname()[0]).removeprefix(MAPPED) if tcp and not self.closed else ""
 
     async def run(self) -> None:
         """Serve the connection; returns when it has ended, whatever ended it."""

@@ -63,7 +63,8 @@ def _tcp(address: str) -> tuple[socket.socket, str]:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, int(port)), family=family, backlog=512)
+    both = host == "::" and socket.has_dualstack_ipv6()
+    listener = socket.create_server((host, int(port)), family=family, backlog=512, dualstack_ipv6=both)
     shown = f"[{host}]" if family == socket.AF_INET6 else host
     return listener, f"{shown}:{listener.getsockname()[1]}"
 

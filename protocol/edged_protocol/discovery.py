@@ -18,11 +18,11 @@ MAX_FOUND = 128
 def discover(mesh: str | None = None, seconds: float = 2.0) -> list[Announced]:
     """The brokers that announce themselves, of one mesh or of all; waits `seconds`. Raises OSError without a
     network, ValueError for a name no mesh can have."""
-    from zeroconf import ServiceBrowser, Zeroconf
+    from zeroconf import ServiceBrowser
 
     if mesh is not None and not 0 < len(mesh) <= MAX_TEXT:
         raise ValueError(f"{mesh!r} is no name of a mesh")
-    zeroconf = Zeroconf()
+    zeroconf = _listening()
     try:
         finder = Finder()
         ServiceBrowser(zeroconf, SERVICE, listener=cast(Any, finder))
@@ -31,6 +31,16 @@ def discover(mesh: str | None = None, seconds: float = 2.0) -> list[Announced]:
     finally:
         zeroconf.close()
     return sorted(one for one in found if mesh in (None, one.mesh))
+
+
+def _listening() -> Any:
+    """On IPv4 and IPv6; on a machine that has no IPv6 on IPv4 alone."""
+    from zeroconf import IPVersion, Zeroconf
+
+    try:
+        return Zeroconf(ip_version=IPVersion.All)
+    except OSError:
+        return Zeroconf()
 
 
 class Finder:

@@ -105,12 +105,29 @@ def test_without_multicast_one_seed_finds_all(nodes: Nodes, lan: Lan) -> None:
     assert found_by(hosts[1], None, 2.0) == []
     for name, host in zip(NAMES[1:], hosts[1:], strict=True):
         nodes.start(name, host=host, seeds=[first])
-    seconds_until_all_alive(nodes, NAMES)
+    print(f"from one seed: {seconds_until_all_alive(nodes, NAMES):.1f} s after the last was ready")
     until(lambda: nodes.remembers("n3", NAMES))
     nodes.signal("n3", signal.SIGTERM)
     assert nodes.ended("n3") == 0
     nodes.start("n3", host=hosts[2])
     seconds_until_all_alive(nodes, NAMES)
+
+
+def test_a_node_with_both_families_joins_those_that_have_one(nodes: Nodes, lan: Lan) -> None:
+    """IPv6 alone, IPv4 alone, and one with both, which is found by either and by devices of either: three members,
+    though two of them cannot reach each other."""
+    six, both, four = (lan.host(families=families) for families in ("6", "46", "4"))
+    nodes.start("n1", host=both)
+    nodes.start("n2", host=six)
+    nodes.start("n3", host=four)
+    others = {"n1": "alive", "n2": "alive", "n3": "alive"}
+    until(lambda: states(nodes.addresses["n1"]) == others)
+    until(lambda: states(nodes.addresses["n2"]) == {**others, "n3": "unconnected"})
+    until(lambda: states(nodes.addresses["n3"]) == {**others, "n2": "unconnected"})
+    assert set(found_by(six, "edged", 2.0)) == {"n1", "n2"}
+    assert set(found_by(four, "edged", 2.0)) >= {"n1", "n3"}
+    nodes.signal("n2", signal.SIGKILL)
+    until(lambda: states(nodes.addresses["n3"])["n2"] == "down")
 
 
 def test_a_cable_that_is_plugged_in_later(nodes: Nodes, lan: Lan) -> None:

@@ -14,10 +14,22 @@ class Host(NamedTuple):
     name: str
     ip: str
     port: str
+    ip6: str
+    families: str
 
     @property
     def inside(self) -> list[str]:
         return ["ip", "netns", "exec", self.name]
+
+    @property
+    def listens(self) -> str:
+        """Where a node there listens: everywhere."""
+        return "[::]:7400" if "6" in self.families else "0.0.0.0:7400"
+
+    @property
+    def address(self) -> str:
+        """Where this process finds it."""
+        return f"{self.ip}:7400" if "4" in self.families else f"[{self.ip6}]:7400"
 
     def ip_command(self, *words: str) -> None:
         """`ip` with these words, there."""
@@ -31,15 +43,18 @@ class Lan:
         number = next(_numbers) % 65_000
         self._tag = f"e{number:04x}"
         self._net = f"10.{number % 100 + 100}.{number // 256 % 256}"
+        self._net6 = f"fd00:0:0:{number:x}:"
         self._hosts: list[Host] = []
         _ip("link", "add", self._tag, "type", "bridge", "mcast_snooping", "0")
         _ip("addr", "add", f"{self._net}.254/24", "dev", self._tag)
+        _ip("addr", "add", f"{self._net6}:fe/64", "dev", self._tag, "nodad")
         _ip("link", "set", self._tag, "up")
 
-    def host(self, *, plugged: bool = True) -> Host:
-        """One more; not `plugged`, its cable is not in yet."""
+    def host(self, *, plugged: bool = True, families: str = "4") -> Host:
+        """One more, with IPv4 ("4"), IPv6 ("6") or both ("46"); not `plugged`, its cable is not in yet."""
         number = len(self._hosts) + 1
-        host = Host(f"{self._tag}h{number}", f"{self._net}.{number}", f"{self._tag}p{number}")
+        v4, v6 = f"{self._net}.{number}", f"{self._net6}:{number}"
+        host = Host(f"{self._tag}h{number}", v4, f"{self._tag}p{number}", v6, families)
         _ip("netns", "add", host.name)
         self._hosts.append(host)
         _ip("link", "add", host.port, "type", "veth", "peer", "name", "eth0", "netns", host.name)
@@ -53,8 +68,11 @@ class Lan:
         """Put the cable in."""
         _ip("link", "set", host.port, "up")
         host.ip_command("link", "set", "eth0", "up")
-        host.ip_command("addr", "add", f"{host.ip}/24", "dev", "eth0")
-        host.ip_command("route", "add", "default", "via", f"{self._net}.254")
+        if "4" in host.families:
+            host.ip_command("addr", "add", f"{host.ip}/24", "dev", "eth0")
+            host.ip_command("route", "add", "default", "via", f"{self._net}.254")
+        if "6" in host.families:
+            host.ip_command("addr", "add", f"{host.ip6}/64", "dev", "eth0", "nodad")
 
     def without_multicast(self) -> None:
         """The bridge passes no multicast on, as many a managed switch."""

@@ -51,7 +51,7 @@ class Nodes:
         config = self._root / f"{name}.toml"
         config.write_text(
             f'[node]\nname = "{name}"\ndata_dir = "{data}"\nlabels = {labels or []}\n'.replace("'", '"')
-            + f'[listen]\naddress = "{"0.0.0.0:7400" if host else "127.0.0.1:0"}"\nadmin = "{data}/admin.sock"\n'
+            + f'[listen]\naddress = "{host.listens if host else "127.0.0.1:0"}"\nadmin = "{data}/admin.sock"\n'
             + f'[mesh]\nname = "{mesh}"\nseeds = {seeds}\n'.replace("'", '"')
             + f'[store]\nurl = "{store}"\n'
             f"[capacity]\ncontainers = {containers}\n"
@@ -69,7 +69,7 @@ class Nodes:
         os.close(write)
         with os.fdopen(read) as ready:
             address = ready.readline().strip()
-        self.addresses[name] = f"{host.ip}:7400" if host and address else address
+        self.addresses[name] = host.address if host and address else address
         return self.addresses[name]
 
     def signal(self, name: str, number: int) -> None:

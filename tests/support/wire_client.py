@@ -17,7 +17,7 @@ class WireClient:
 
     def __init__(self, address: str, role: str = "device") -> None:
         host, port = address.rsplit(":", 1)
-        self._sock = socket.create_connection((host, int(port)), timeout=20)
+        self._sock = socket.create_connection((host.strip("[]"), int(port)), timeout=20)
         self._connection = Connection.dialer({"role": role, "name": "test"})
         self._inbox: list[m.Message] = []
         self._id = 0
