@@ -37,6 +37,7 @@ SCHEMA: s.Schema = {
         "allow": Field(s.many(s.choice("remote", "local")), ("remote", "local")),
         "start": Field(s.choice("remote", "local"), "remote"),
         "min_dwell": Field(s.seconds, 5.0),
+        "follow": Field(s.boolean, False),
         "sessions_per_container": Field(s.whole(1, 1), 1),
     },
     "durability": {
@@ -83,6 +84,7 @@ class Modes:
     allow: tuple[str, ...]
     start: str
     min_dwell: float
+    follow: bool
     sessions_per_container: int
 
 

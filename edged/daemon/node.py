@@ -27,6 +27,7 @@ from .discovery import Discovery
 from .drain import Drain
 from .emptying import Emptying
 from .events import Events
+from .following import Follower
 from .gossip import Gossip
 from .guarded_store import GuardedStore
 from .host import Host
@@ -166,6 +167,7 @@ class Node:
         nursery.start_soon(self.connections.keep_alive)
         nursery.start_soon(self._housekeeping)
         nursery.start_soon(Renewal(self.relay, self.workers, self.moves).run)
+        nursery.start_soon(Follower(self.relay, self.moves, self.peers, self.events.note).run)
         nursery.start_soon(Locations(self.relay, self.router, self.peers).run)
         nursery.start_soon(self.listeners.accept, self.connections.take)
         nursery.start_soon(self.peers.run)

@@ -22,7 +22,7 @@ from edged_protocol import messages as m
 from edged_protocol.codec import encode, encode_invoke, encode_result
 from edged_protocol.errors import Code
 from edged_protocol.ids import valid_session
-from edged_protocol.limits import MAX_INFLIGHT, MAX_TIMEOUT_MS
+from edged_protocol.limits import MAX_HOPS, MAX_INFLIGHT, MAX_TIMEOUT_MS
 
 from .link import Link
 from .spread import NOT_RUN_THERE, Spread
@@ -80,6 +80,8 @@ class Relay:
         self.note: Callable[..., None]
         self.alarm_due: Callable[[SessionKey, float | None], None]
         self.reached: Callable[[str], None] | None = None
+        self.entered: dict[SessionKey, dict[str, int]] = {}
+        """Calls of local sessions that follow their clients, by the node where they entered; "" for this one."""
         self.draining = False
         """The node is about to stop: it finishes what it has and takes no more."""
         self.served = 0
@@ -184,7 +186,18 @@ class Relay:
         if self.frozen and key in self.frozen:
             self.answer(fx.Answer(call, 106, b"", f"state store: {self.frozen[key].reason}", None))
             return
-        self.perform(self.seat(key), lambda seat: seat.arrived(call, now))
+        seat = self.seat(key)
+        if seat.rules.follow and seat.local and call.alarm is None:
+            self._count_entrance(key, call)
+        self.perform(seat, lambda seat: seat.arrived(call, now))
+
+    def _count_entrance(self, key: SessionKey, call: Call) -> None:
+        """Of a call that came over two nodes the entrance is not known."""
+        if call.hops < MAX_HOPS:
+            link = call.origin[0]
+            counts = self.entered.setdefault(key, {})
+            via = link.name if link.role == "node" else ""
+            counts[via] = counts.get(via, 0) + 1
 
     def forward(self, call: Call, node: str, now: float) -> None:
         """Let another node answer; its answer comes back through `peer_answer`."""
@@ -244,6 +257,7 @@ class Relay:
                 durability=manifest.durability.local,
                 checkpoint_calls=manifest.durability.calls,
                 checkpoint_seconds=manifest.durability.seconds,
+                follow=manifest.modes.follow,
             )
             seat = self.seats[key] = Seat(key, self._node, self._boot, rules)
         return seat
@@ -267,6 +281,10 @@ class Relay:
             if type(epoch) is int:
                 node = meta.get("node") if meta.get("mode") == "local" else None
                 self.router.located(key, node, epoch)
+                if node == self._node:
+                    meta.pop("home", None)  # the call came back to where it entered
+                elif node is not None:
+                    meta["home"] = node
             if isinstance(message, m.Error) and message.code in WRONG_PLACE:
                 self.router.forget(key)
                 if call.reroutes < MAX_REROUTES and message.code != 204 and not call.answered:

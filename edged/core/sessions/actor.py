@@ -33,6 +33,7 @@ class Rules:
     durability: str
     checkpoint_calls: int
     checkpoint_seconds: float
+    follow: bool = False
     deltas_from: int = WORTH
 
 

@@ -1,0 +1,70 @@
+"""A device changes its broker: its session comes after it, where its function says so."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from support.nodes import COUNTER, Nodes, deploy, edgectl, served_by, until
+from support.wire_client import WireClient
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Two nodes with `counter`, which stays, and `loyal`, the same code, which follows."""
+    root = tmp_path_factory.mktemp("following")
+    nodes = Nodes(root)
+    addresses = [nodes.start(name) for name in ("a", "b")]
+    loyal = root / "loyal"
+    loyal.mkdir()
+    (loyal / "function.toml").write_text(
+        '[function]\nname = "loyal"\nentry = "code:fn"\n[modes]\nfollow = true\nmin_dwell = "0s"\n'
+    )
+    [code] = COUNTER.glob("*.py")
+    (loyal / "code.py").write_text(code.read_text().replace('"counter"', '"loyal"'))
+    for bundle in (loyal, COUNTER):
+        deploy(addresses[0], bundle)
+    for address in addresses:
+        served_by(address, "loyal", 2)
+        served_by(address, "counter", 2)
+    yield addresses
+    nodes.close()
+
+
+def local_on_a(address: str, function: str) -> None:
+    with closing(WireClient(address, "operator")) as operator:
+        operator.request("session.localize", {"function": function, "session": "s", "to": "a"})
+
+
+def test_a_session_follows_its_device(mesh: list[str]) -> None:
+    """Called through the other node it is there a few seconds later; every call has counted once."""
+    local_on_a(mesh[0], "loyal")
+    calls, homes = 0, set()
+    with closing(WireClient(mesh[1])) as device:
+
+        def moved() -> bool:
+            nonlocal calls
+            calls += 1
+            value, meta = device.once("loyal", "s", "incr", 1, call_id=calls.to_bytes(16, "big"))
+            assert value == calls
+            homes.add(meta.get("home"))
+            return bool(meta["node"] == "b")
+
+        until(moved)
+    assert homes <= {"a", None} and "a" in homes, "the node to call at is told as long as it is another one"
+    told = [json.loads(line) for line in edgectl(mesh[0], "events")]
+    assert [item["to"] for item in told if item["event"] == "session.followed"] == ["b"]
+
+
+def test_a_session_stays_where_its_function_does_not_follow(mesh: list[str]) -> None:
+    """Without `follow` the same calls move nothing; they run beside those of a session that does move."""
+    local_on_a(mesh[0], "counter")
+    with closing(WireClient(mesh[1])) as device, closing(WireClient(mesh[0], "operator")) as operator:
+        operator.request("session.migrate", {"function": "loyal", "session": "s", "to": "a"})
+
+        def moved() -> bool:
+            assert device.once("counter", "s", "incr", 1)[1]["node"] == "a"
+            return bool(device.once("loyal", "s", "incr", 1)[1]["node"] == "b")
+
+        until(moved)
+        assert device.once("counter", "s", "incr", 1)[1]["node"] == "a"
