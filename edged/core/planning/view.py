@@ -63,20 +63,23 @@ class Function:
 class Figures:
     """What a node tells the others of one function's sessions.
 
-    `local`: containers that sessions have for their own; `held`: sessions whose application or manifest wants them
-    local, `held_rate` their calls; `fixed_rate`: calls of the sessions that must stay remote-state. `free` is how many
-    sessions the policy may choose from, `rates` what one of each group of them does.
+    `local`: sessions with a container of their own, `queued`: calls that wait for the pool. `held`: sessions whose
+    application or manifest wants them local, `granted`: those of them that are; `fixed`: sessions that must stay
+    remote-state; with the calls of all of them. `free`: sessions among which the policy may choose, `rates` the calls of
+    one of each group of them.
     """
 
-    local: int
-    queued: int
-    held: int
-    held_rate: float
-    fixed_rate: float
-    service_local: float
-    service_remote: float
-    free: int
-    rates: tuple[float, ...]
+    local: int = 0
+    queued: int = 0
+    held: int = 0
+    granted: int = 0
+    fixed: int = 0
+    free: int = 0
+    held_rate: float = 0.0
+    fixed_rate: float = 0.0
+    service_local: float = 0.0
+    service_remote: float = 0.0
+    rates: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,15 @@ class Peer:
 class Settings:
     """What an operator may choose. `guard`: utilisation of what remains for the pools up to which the mesh localizes
     on its own, `wish_guard`: up to which it grants wishes; `budget`: moves a round; `hysteresis`: share of the mean
-    latency that is not worth a move; `frozen`: nothing is moved."""
+    latency that is not worth a move; `frozen`: nothing is moved; `serial`: calls of a session run one after the other, as
+    they do in this mesh and not in the paper."""
 
     guard: float = 0.8
     wish_guard: float = 0.95
     budget: int = 2
     hysteresis: float = 0.02
     frozen: bool = False
+    serial: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,27 +146,30 @@ class Plan:
 
 def told(figures: Figures) -> list[int]:
     """Figures as they travel: counts, calls in 1,000 seconds, microseconds; `figures_of` reads them."""
-    counts = [figures.local, figures.queued, figures.held, figures.free]
-    rates = [round(rate * 1000) for rate in (figures.held_rate, figures.fixed_rate, *figures.rates)]
+    counts = [figures.local, figures.queued, figures.held, figures.granted, figures.fixed, figures.free]
     times = [round(seconds * 1e6) for seconds in (figures.service_local, figures.service_remote)]
+    rates = [round(rate * 1000) for rate in (figures.held_rate, figures.fixed_rate, *figures.rates)]
     return [min(value, MOST - 1) for value in counts + times + rates]
 
 
 def figures_of(value: object) -> Figures | None:
     """What another node told, or None for what is none."""
-    if not isinstance(value, list | tuple) or not 8 <= len(value) <= 8 + GROUPS:
+    if not isinstance(value, list | tuple) or not 10 <= len(value) <= 10 + GROUPS:
         return None
     if any(type(item) is not int or not 0 <= item < MOST for item in value):
         return None
-    local, queued, held, free, service_local, service_remote, held_rate, fixed_rate, *rates = value
+    local, queued, held, granted, fixed, free, service_local, service_remote, *rates = value
+    held_rate, fixed_rate, *groups = [rate / 1000 for rate in rates]
     return Figures(
         local=local,
         queued=queued,
         held=held,
-        held_rate=held_rate / 1000,
-        fixed_rate=fixed_rate / 1000,
+        granted=granted,
+        fixed=fixed,
+        free=free,
+        held_rate=held_rate,
+        fixed_rate=fixed_rate,
         service_local=service_local / 1e6,
         service_remote=service_remote / 1e6,
-        free=free,
-        rates=tuple(rate / 1000 for rate in rates),
+        rates=tuple(groups),
     )
