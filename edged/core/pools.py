@@ -23,6 +23,9 @@ MAX_HELD = 64
 """Calls a container may hold, however short they are. With few of them every handful costs two switches between
 processes: at 16 both spent half their time waiting for each other."""
 
+WORTH_WAKING = 0.0002
+"""Seconds of predicted work that one container gets before another one is woken: a few switches between processes."""
+
 GROW_DELAY = 0.01
 """Seconds of queueing that are worth a container: about what its start takes on a small machine."""
 
@@ -124,36 +127,45 @@ class Pool:
         """The calls to hand over now, each with its container. Calls already answered are dropped."""
         result: list[tuple[Hashable, Call]] = []
         depth = max(1, min(MAX_HELD, int(PREFETCH / self._service)))
+        enough = max(1, min(MAX_HELD, int(WORTH_WAKING / self._service)))
         while self._queue:
             if self._queue[0].answered:
                 self._queue.popleft()
                 continue
-            container = self._least_loaded(depth)
+            container = self._next_container(enough, depth)
             if container is None:
                 break
             call = self._queue.popleft()
             held = self._held[container]
+            if held:
+                call.started = 0.0
+            else:
+                call.started = now
+                self._idle_since.pop(container, None)
             held.append(call)
-            self._idle_since.pop(container, None)
-            call.started = now if len(held) == 1 else 0.0
             result.append((container, call))
         return result
 
-    def _least_loaded(self, depth: int) -> Hashable | None:
+    def _next_container(self, enough: int, depth: int) -> Hashable | None:
+        """The first that does not have enough; of those that have, the one with the fewest."""
         best, fewest = None, depth
         for container, held in self._held.items():
-            if len(held) < fewest and container not in self._overrun:
-                best, fewest = container, len(held)
-                if fewest == 0:
-                    break
+            have = len(held)
+            if have < fewest and container not in self._overrun:
+                if have < enough:
+                    return container
+                best, fewest = container, have
         return best
 
     def finished(self, container: Hashable, call: Call, seconds: float, now: float) -> None:
         """`container` answered `call`, which took it `seconds`."""
         held = self._held.get(container)
-        if held is None or call not in held:
+        if held and held[0] is call:  # as good as always: a container answers in order
+            held.popleft()
+        elif held and call in held:
+            held.remove(call)
+        else:
             return
-        held.remove(call)
         self._overrun.discard(container)
         if held:
             held[0].started = held[0].started or now
@@ -161,8 +173,9 @@ class Pool:
             self._idle_since[container] = now
         self._ran += 1
         self._mean += max(SMOOTHING, 1 / self._ran) * (seconds - self._mean)
-        # Up at once, down slowly: a function that turns slow must not keep a deep prefetch.
-        self._service = max(seconds, 0.9 * self._service + 0.1 * seconds, 1e-6)
+        # Up at once, down in some ten calls: a function that turns slow must not keep a deep prefetch, and one call
+        # that was pushed off its processor must not end it for long.
+        self._service = max(seconds, 0.7 * self._service + 0.3 * seconds, 1e-6)
 
     def overdue(self, container: Hashable) -> list[Call]:
         """Take back what waits behind the running call of `container`; it goes to the queue's head.

@@ -15,16 +15,13 @@ from .link import Link
 from .relay import Relay
 from .workers import STEAL_AFTER, Workers
 
-SWEEP = 0.005
-"""Seconds between two looks at the deadlines of what is in flight."""
-
 MAX_CANCELS = 200
 CANCEL_SECONDS = 10.0
 """Calls that had begun, cancelled on one connection in that time: more is an attack, for their work goes on."""
 
 
 class Deadlines:
-    """`run` sweeps; `cancel` is told of what a caller gave up."""
+    """`sweep` every few milliseconds; `cancel` is told of what a caller gave up."""
 
     def __init__(self, relay: Relay, workers: Workers) -> None:
         self._relay = relay
@@ -32,16 +29,13 @@ class Deadlines:
         self._index: dict[tuple[Link, int], Call] = {}
         self._cancels: dict[Link, tuple[float, int]] = {}
 
-    async def run(self) -> None:
+    def sweep(self) -> None:
         """Look after deadlines, hard limits and calls stuck behind a long one."""
-        calls = self._relay.calls
-        while True:
-            await trio.sleep(SWEEP + len(calls) * 1e-5)
-            now = trio.current_time()
-            for call in list(calls.values()):
-                self._look_after(call, now)
-            self._index.clear()
-            self._relay.settle()
+        now = trio.current_time()
+        for call in list(self._relay.calls.values()):
+            self._look_after(call, now)
+        self._index.clear()
+        self._relay.settle()
 
     def _look_after(self, call: Call, now: float) -> None:
         if now >= call.deadline and not call.answered:

@@ -1,14 +1,19 @@
-"""Reads every connection of a node in one task, then writes what came of it (DESIGN §10, §11).
+"""Reads every connection of a node in one place, then writes what came of it (DESIGN §10, §11).
 
-Decides when a connection is read and when answers leave: all that one look at the sockets brings is handled
-before anything is written, so a call's way through the node costs a share of a write, not a write. Refuses
-to know frames. The sockets sit in an epoll of their own, which trio waits for: a task per connection would
-be woken, and would arm its socket anew, for each read.
+Decides when a connection is read, when answers leave and when deadlines are looked after: all that one look at the
+sockets brings is handled before anything is written, so a call's way through the node costs a share of a write, not a
+write. Refuses to know frames.
+
+The sockets sit in an epoll of their own. In a process of its own a node has `guest.run` wait for it, so that no call
+passes trio's scheduler, whose turn costs more than a call; in somebody else's trio, as in tests, `run` waits for it
+like any other task.
 """
 
 import logging
+import math
 import select
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sized
 from typing import Protocol
 
 import trio
@@ -16,7 +21,14 @@ import trio
 log = logging.getLogger(__name__)
 
 ROUNDS = 4
-"""Looks at the sockets before other tasks have their turn: a few milliseconds under full load."""
+"""Looks at the sockets before trio's other tasks have their turn: a few milliseconds under full load."""
+
+SWEEP = 0.005
+SWEEP_EACH = 1e-5
+"""Seconds between two looks at the deadlines of what is in flight, and what each call in flight adds to them."""
+
+FOREVER = -1.0
+"""To `epoll`: until something happens."""
 
 
 class Source(Protocol):
@@ -30,16 +42,28 @@ class Source(Protocol):
 
 
 class Hub:
-    """`add` a socket's number with its connection; `run` reads them until it is cancelled."""
+    """`add` a socket's number with its connection; it is read until `run` is cancelled."""
 
-    def __init__(self, settle: Callable[[], None]) -> None:
-        self._settle = settle
+    def __init__(
+        self,
+        settle: Callable[[], None] = lambda: None,
+        sweep: Callable[[], None] = lambda: None,
+        in_flight: Sized = (),
+    ) -> None:
+        self.settle = settle
+        self.sweep = sweep
+        """Looks after deadlines; called every few milliseconds while anything is `in_flight`."""
+        self.in_flight = in_flight
+        self.hosts = False
+        """Whether it is waited for outside trio."""
         self._epoll = select.epoll()
         self._sources: dict[int, Source] = {}
+        self._swept = 0.0
+        self._over = False
 
     def add(self, fd: int, source: Source) -> None:
         """Read `source` whenever its socket has something."""
-        if not self._epoll.closed:  # else the node is ending, and so is whoever asks
+        if not self._over:  # else the node is ending, and so is whoever asks
             self._sources[fd] = source
             self._epoll.register(fd, select.EPOLLIN)
 
@@ -49,20 +73,45 @@ class Hub:
             self._epoll.unregister(fd)
 
     async def run(self) -> None:
-        """Read for ever."""
+        """Have everything read, for ever."""
         try:
+            if self.hosts:
+                await trio.sleep_forever()
             while True:
-                await trio.lowlevel.wait_readable(self._epoll)
+                with trio.move_on_after(self.patience() if self.in_flight else math.inf):
+                    await trio.lowlevel.wait_readable(self._epoll)
                 for _ in range(ROUNDS):
-                    ready = self._epoll.poll(0)
-                    if not ready:
+                    if not self.look(0):
                         break
-                    for fd, _ in ready:
-                        self._read(fd)
-                    self._settle()
         finally:
-            self._sources.clear()
-            self._epoll.close()
+            if not self.hosts:
+                self.close()
+
+    def close(self) -> None:
+        """Read nothing any more."""
+        self._over = True
+        self._sources.clear()
+        self._epoll.close()
+
+    def look(self, seconds: float) -> bool:
+        """Wait for `seconds` at most, then do all there is to do; whether anything was read."""
+        ready = self._epoll.poll(seconds)
+        if ready:
+            for fd, _ in ready:
+                self._read(fd)
+            self.settle()
+        if self.in_flight and time.monotonic() - self._swept >= self._pause:
+            self._swept = time.monotonic()
+            self.sweep()
+        return bool(ready)
+
+    def patience(self) -> float:
+        """Seconds for which the next look may wait."""
+        return max(0.0, self._swept + self._pause - time.monotonic()) if self.in_flight else FOREVER
+
+    @property
+    def _pause(self) -> float:
+        return SWEEP + SWEEP_EACH * len(self.in_flight)
 
     def _read(self, fd: int) -> None:
         source = self._sources.get(fd)  # one that was read before may have cut it

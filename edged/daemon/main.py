@@ -12,7 +12,8 @@ import trio
 
 from edged.config import Config
 
-from . import notify
+from . import guest, notify
+from .hub import Hub
 from .logs import log_to
 from .node import Node
 from .stores import StoreUnusable
@@ -43,7 +44,7 @@ def _run(config: Config) -> int:
     life = Life()
     failed = True
     try:
-        trio.run(_main, config, life, restrict_keyboard_interrupt_to_checkpoints=True)
+        guest.run(lambda hub: _main(config, life, hub))
         failed = False
     except* (OSError, ValueError, StoreUnusable) as group:
         for failure in _flat(group):
@@ -61,8 +62,8 @@ def _flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     return result
 
 
-async def _main(config: Config, life: Life) -> None:
-    node = Node(config)
+async def _main(config: Config, life: Life, hub: Hub) -> None:
+    node = Node(config, hub)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)

@@ -57,7 +57,6 @@ class Node:
     store: WatchedStore
     relay: Relay
     spread: Spread
-    hub: Hub
     workers: Workers
     deployments: Deployments
     moves: Moves
@@ -67,8 +66,9 @@ class Node:
     drain: Drain
     gossip: Gossip
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, hub: Hub | None = None) -> None:
         self.config = config
+        self.hub = hub or Hub()
         self.name = config.node.name
         self.data_dir = Path(config.node.data_dir).absolute()  # containers work elsewhere
         self.serials = itertools.count(1)
@@ -115,7 +115,6 @@ class Node:
         self.store = WatchedStore(GuardedStore(store, self.guard, self._frozen))
         self.relay = Relay(self.name, self.boot, self.router, self.store, self.timers, self.serials)
         self.relay.frozen = self.guard.frozen
-        self.hub = Hub(self.relay.settle)
         self.workers = self.relay.workers = self._workers()
         self.spread = self.relay.spread = Spread(self.name, self.router, self.workers, self.relay.seats)
         self.relay.explain = partial(status.placement, self)
@@ -135,6 +134,7 @@ class Node:
         self.alarms = AlarmClock(self.name, self.relay, self.store, self.timers)
         self.relay.alarm_due = self.alarms.due
         self.deadlines = Deadlines(self.relay, self.workers)
+        self.hub.settle, self.hub.sweep, self.hub.in_flight = self.relay.settle, self.deadlines.sweep, self.relay.calls
         self.workers.nested = Nested(self.relay, self.workers, self.deadlines)
         self.connections = Connections(self, self.relay, self.hub, nursery)
 
@@ -162,7 +162,6 @@ class Node:
         await nursery.start(self.deployments.run)
         await nursery.start(self.drain.run)
         await nursery.start(self.gossip.run)
-        nursery.start_soon(self.deadlines.run)
         nursery.start_soon(self.alarms.run)
         nursery.start_soon(self.connections.keep_alive)
         nursery.start_soon(self._housekeeping)

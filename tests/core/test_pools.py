@@ -195,3 +195,17 @@ def test_the_mean_time_told_to_others_is_of_many_calls() -> None:
             pool.assign(0.0)
             pool.finished("a", call, 20.0 if number == 0 else chance.expovariate(1.0), 0.0)
         assert abs(pool.figures(0)[3] / 1e6 - 1.2) < 0.4, seed
+
+
+def test_tiny_calls_wake_one_container_long_ones_all() -> None:
+    """What one container does in less time than waking another one takes is not spread; what takes longer is."""
+    pool = Pool(0, 3, 100)
+    for name in "abc":
+        pool.add(name, 0.0)
+    teach_short_calls(pool)
+    for n in range(10):
+        pool.submit(a_call(n))
+    assert {container for container, _ in pool.assign(0.0)} == {"a"}
+    for n in range(20):
+        pool.submit(a_call(n))
+    assert {container for container, _ in pool.assign(0.0)} == {"a", "b"}

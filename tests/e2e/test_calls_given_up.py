@@ -180,5 +180,6 @@ def test_a_call_counts_as_in_flight_until_its_work_ends(nodes: Nodes, tmp_path: 
         answers = [wire.answer(1000 + n) for n in range(MAX_INFLIGHT)]
         refused = [answer for answer in answers if isinstance(answer, m.Error)]
         assert [answer.code for answer in refused] == [101] * 8
+        until(lambda: edgectl(address, "top")["load"][0]["functions"]["sleeper"]["busy"] == 0)
         wire.send(*[sleep(2000 + n, 0.0) for n in range(MAX_INFLIGHT)])
         assert all(isinstance(wire.answer(2000 + n), m.Result) for n in range(MAX_INFLIGHT))
