@@ -5,7 +5,6 @@ call is sent. A session whose calls are under way somewhere has its next ones go
 """
 
 import random
-from collections.abc import Sequence
 
 import trio
 
@@ -47,28 +46,21 @@ class Spread:
         return None if row is None else Load._make(row)
 
     def elsewhere(self, call: Call, now: float) -> str | None:
-        """The node that should run a call that could run here; None: here."""
+        """The node that should run a call that could run here; None: here. One that a broker sent here goes on once,
+        and not back."""
         others = self._router.others(call.function)
         if not others or call.hops >= MAX_HOPS or not self._may_leave(call):
             return None
         before = self._under_way.get(SessionKey(call.function, call.session)) if call.session else None
         if before:
             return self._sent(call, before[0].sent_to, now)
-        balancer = self.balancer
-        if call.hops:
-            others = self._onward(call, others)
-            if not others:
-                return None
-        elif balancer.stays(call.function) and self._workers.at_once(call.function):
+        if self._workers.at_once(call.function) and (call.hops or self.balancer.stays(call.function)):
             return None
-        return self._sent(call, balancer.choose(call.function, others, now), now)
-
-    def _onward(self, call: Call, others: Sequence[str]) -> tuple[str, ...]:
-        """Where a call may go that a broker sent here, and that would have to wait: figures are older than this
-        node's own. Not back, and not by a policy that knows nothing of queues."""
-        if self._workers.at_once(call.function) or not self.balancer.predicts(call.function):
-            return ()
-        return tuple(node for node in others if node != call.origin[0].name)
+        if call.hops:
+            back = call.origin[0].name
+            onward = self.balancer.onward(call.function, [node for node in others if node != back], now)
+            return None if onward is None else self._sent(call, onward, now)
+        return self._sent(call, self.balancer.choose(call.function, others, now), now)
 
     def another(self, call: Call, now: float) -> str | None:
         """The node for a call that this one does not run; None when all of them are overloaded."""

@@ -1,5 +1,6 @@
 """Balancing: figures, the four policies, refusals and the retry budget; whole brokers in virtual time."""
 
+from collections import Counter
 from random import Random
 
 import pytest
@@ -9,6 +10,7 @@ from sim.brokers import Site, World, central, mean_after_warm_up, poisson
 
 from edged.core.balancing import POLICIES, Balancer, Budget, Load, figures, loads
 from edged.core.balancing.load import FRESH, Destination
+from edged.core.calls import Call
 
 MS = 1000
 
@@ -193,6 +195,25 @@ def test_power_of_d_comes_close_to_a_central_queue(containers: int) -> None:
     """At most 1.25 times its mean latency, whatever a node holds (model.md): with one container a call that would
     wait goes on once more."""
     assert ratio("power-of-d", 1, containers=containers) <= 1.25
+
+
+def hops(load: float, calls: int = 3000) -> Counter[int]:
+    """How often calls were looked at after so many hops, on one container a node."""
+    site, looked_at = Site(1), Counter[int]()
+
+    class Watched(World):
+        def _route(self, at: int, call: Call, now: float) -> None:
+            looked_at[call.hops] += 1
+            super()._route(at, call, now)
+
+    Watched(site, "power-of-d", Random(1)).run(poisson(site, load, 0.05, calls, Random(1)))
+    return looked_at
+
+
+def test_calls_do_not_wander_when_all_are_overloaded() -> None:
+    """A second hop is for a queue that others do not have: at half more than the capacity next to no call makes one."""
+    assert hops(0.7)[2] > 300
+    assert hops(1.5)[2] < 150
 
 
 def test_blind_dispatch_ruins_the_result() -> None:

@@ -184,6 +184,31 @@ def test_only_calls_in_flight_on_a_killed_node_fail(nodes: Nodes, tmp_path: Path
     assert runs == dict.fromkeys([*ids, *kept], "x"), "what ran on the dead node ran here once, and so did the rest"
 
 
+def test_overload_makes_no_storm_of_second_tries(nodes: Nodes, tmp_path: Path) -> None:
+    """A broker gets ten times what two nodes can hold: each call is answered, by its result or 101, and the nodes were
+    asked at most a fifth more often than there were calls."""
+    nodes.start("n1", containers=0)
+    for name in ("n2", "n3"):
+        nodes.start(name, containers=1)
+    deploy(nodes.addresses["n1"], variant(tmp_path, "[calls]\nqueue = 8\n"))
+    served_by(nodes.addresses["n1"], "sleeper", 2)
+
+    def served(name: str) -> int:
+        with closing(WireClient(nodes.addresses[name], "operator")) as operator:
+            count: int = operator.request("node.status", {})["calls"]
+            return count
+
+    before, calls = served("n2") + served("n3"), 200
+    with closing(WireClient(nodes.addresses["n1"])) as device:
+        answers = device.burst("sleeper", "sleep", 0.03, count=calls)
+    ran = sum(code == 0 for code in answers)
+    assert set(answers) <= {0, 101}
+    assert 0 < ran < calls
+    asked = served("n2") + served("n3") - before
+    print(f"{ran} of {calls} ran, nodes were asked {asked} times")
+    assert asked <= 1.2 * calls
+
+
 def test_a_cold_function_is_started_for_its_first_call(nodes: Nodes) -> None:
     """No container anywhere: the call waits for one, on a node that does not run the function too."""
     nodes.start("n1")

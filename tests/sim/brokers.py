@@ -117,12 +117,10 @@ class World:
         broker, to = self._brokers[at], at
         if self._blind and not call.hops:
             to = self._blind(self._chance, next(self._turns), len(self._brokers))
-        elif not self._blind and not self._stays(broker, call):
-            but = self._brokers[call.origin[0]] if call.origin else None
-            others = [other.name for other in self._brokers if other not in (broker, but)]
-            to = self._index[broker.balancer.choose("f", others, now) or broker.name]
-            call.sent_to, call.sent_at = self._brokers[to].name, now
-            broker.balancer.sent("f", call.sent_to)
+        elif not self._blind and (chosen := self._chosen(broker, call, now)) is not None:
+            to = self._index[chosen]
+            call.sent_to, call.sent_at = chosen, now
+            broker.balancer.sent("f", chosen)
         if to == at:
             call.started = now
             broker.pool.submit(call)
@@ -132,11 +130,14 @@ class World:
             onward.hops = call.hops + 1
             self._at(now + self._site.delay, lambda at: self._route(to, onward, at))
 
-    def _stays(self, broker: Broker, call: Call) -> bool:
+    def _chosen(self, broker: Broker, call: Call, now: float) -> str | None:
         free = broker.pool.at_once(0)
-        if call.hops:
-            return free or call.hops >= MAX_HOPS or not broker.balancer.predicts("f")
-        return free and broker.balancer.stays("f")
+        if call.hops >= MAX_HOPS or (free and (call.hops or broker.balancer.stays("f"))):
+            return None
+        but = self._brokers[call.origin[0]] if call.origin else None
+        others = [other.name for other in self._brokers if other not in (broker, but)]
+        decide = broker.balancer.onward if call.hops else broker.balancer.choose
+        return decide("f", others, now)
 
     def _feed(self, at: int, now: float) -> None:
         for container, call in self._brokers[at].pool.assign(now):

@@ -20,6 +20,10 @@ OLD = 5.0
 SLOWER = 1.5
 """Times the best service time heard of: then a container free here is no reason to run a call here."""
 
+SHORT = 3.0
+"""Times the service time there: what is predicted to take longer is not worth another hop. When all are overloaded
+all are much the same, and calls that wander would add to the load."""
+
 MAX_FIGURES = 16
 """Functions whose figures a node tells of, the busiest first."""
 
@@ -89,6 +93,16 @@ class Balancer:
         # Where every slot is a session's own, a call would wait for one of them to leave.
         among = [one for one in among if one.roomy] or among
         return known.policy.choose(among, here if here in among else None, now).name
+
+    def onward(self, function: str, others: Iterable[str], now: float) -> str | None:
+        """The node for a call that another broker sent here and that would have to wait: figures there were older than
+        this node's own. None to keep it, as for a policy that knows nothing of queues."""
+        to = self.choose(function, others, now) if self.predicts(function) else None
+        if to is None or to == self._node:
+            return None
+        there = self._function(function).destination(to)
+        service = there.service or 0.0
+        return to if there.predicted(service, now) <= SHORT * service + there.rtt else None
 
     def sent(self, function: str, node: str) -> None:
         """A call went to the node that was chosen."""
