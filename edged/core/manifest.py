@@ -38,6 +38,7 @@ SCHEMA: s.Schema = {
         "start": Field(s.choice("remote", "local"), "remote"),
         "min_dwell": Field(s.seconds, 5.0),
         "follow": Field(s.boolean, False),
+        "max_pause": Field(s.seconds, 0.5),
         "sessions_per_container": Field(s.whole(1, 1), 1),
     },
     "durability": {
@@ -85,6 +86,7 @@ class Modes:
     start: str
     min_dwell: float
     follow: bool
+    max_pause: float
     sessions_per_container: int
 
 

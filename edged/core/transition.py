@@ -22,6 +22,7 @@ class S(StrEnum):
     RESTORING = "restoring"
     LOCAL = "local"
     INVITING = "inviting"
+    COPYING = "copying"
     DRAINING = "draining"
     FLUSHING = "flushing"
     OFFERING = "offering"
@@ -48,7 +49,9 @@ NEXT: dict[S, frozenset[S]] = {
     S.RESTORING: frozenset({S.LOCAL, S.RELEASING}),
     # This node owns the session under `epoch`; only its own container runs calls.
     S.LOCAL: frozenset({S.INVITING, S.DRAINING, S.FREE}),
-    S.INVITING: frozenset({S.DRAINING, S.LOCAL, S.FREE}),
+    # A migration under way: calls run as before, between the pieces of the state that leave.
+    S.INVITING: frozenset({S.COPYING, S.DRAINING, S.LOCAL, S.FREE}),
+    S.COPYING: frozenset({S.DRAINING, S.LOCAL, S.FREE}),
     # Leaving: calls queue; before the write is sent anything wrong leads back to LOCAL.
     S.DRAINING: frozenset({S.FLUSHING, S.FREE}),
     S.FLUSHING: frozenset({S.OFFERING, S.RELEASING, S.LOCAL, S.FREE}),
@@ -66,7 +69,10 @@ NEXT: dict[S, frozenset[S]] = {
 SERVING_REMOTE = frozenset({S.FREE, S.READING, S.RUNNING, S.COMMITTING})
 """The session is remote-state as far as this node knows."""
 
-OWNING = frozenset({S.LOCAL, S.INVITING, S.DRAINING, S.FLUSHING, S.OFFERING})
+SERVING_LOCAL = frozenset({S.LOCAL, S.INVITING, S.COPYING})
+"""This node's container runs the session's calls as they come."""
+
+OWNING = frozenset({*SERVING_LOCAL, S.DRAINING, S.FLUSHING, S.OFFERING})
 """This node's container holds the state and the record names this node."""
 
 HOLDING = OWNING | {S.RELEASING, S.DOUBT}

@@ -20,7 +20,7 @@ from edged_protocol.connection import Connection
 from edged_protocol.errors import Code, RemoteProtocolError
 from edged_protocol.limits import MAX_FRAME, MAX_FRAME_TRUSTED, MAX_INFLIGHT, PROTO
 
-from . import verbs
+from . import session_verbs, verbs
 from .descriptors import connections_allowed
 from .hub import Hub
 from .link import Link
@@ -198,6 +198,8 @@ class Connections:
             )
         elif message.verb in verbs.AT_ONCE and link.role == "node":
             _send_now(link, verbs.AT_ONCE[message.verb](self._node, message))
+        elif message.verb in session_verbs.STEPS and link.role == "node":
+            session_verbs.session_step(self._node, link, message)
         elif link.inflight >= MAX_INFLIGHT:
             busy = m.Error(message.id, Code.OVERLOADED, "too many requests in flight")
             link.send(encode(busy))

@@ -15,7 +15,7 @@ from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.connection import Connection
 from edged_protocol.errors import ProtocolError
-from edged_protocol.limits import READ_CHUNK
+from edged_protocol.limits import MAX_FRAME_TRUSTED, READ_CHUNK
 
 from .hub import Hub
 
@@ -32,6 +32,9 @@ WRITE_SECONDS = 10.0
 
 MAX_PENDING_OUT = 4 * 1024 * 1024
 """Bytes waiting for a slow reader; beyond it the connection is cut (a single larger frame may pass)."""
+
+MAX_PENDING_TRUSTED = MAX_FRAME_TRUSTED + MAX_PENDING_OUT
+"""The same for nodes and containers: the state of a session waits for its turn, and calls behind it."""
 
 
 class Link:
@@ -52,7 +55,7 @@ class Link:
         self._handle = handle
         self._hub = hub
         self._greeted = trio.Event()
-        self._out: list[bytes] = []
+        self._out: list[bytes | memoryview] = []
         self._pending = 0
         self._blocked = False
         self._scope: trio.CancelScope | None = None
@@ -146,7 +149,7 @@ class Link:
         if self._blocked:
             self._bound()
             return
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        data = self._joined()
         try:
             sent = self._sock.send(data)
         except BlockingIOError:
@@ -155,7 +158,7 @@ class Link:
             self.cut(str(error))
             return
         self._pending = len(data) - sent
-        self._out = [data[sent:]] if self._pending else []
+        self._out = [memoryview(data)[sent:]] if self._pending else []
         if self._pending and self._nursery is not None:
             self._blocked = True
             self._nursery.start_soon(self._drain)
@@ -168,7 +171,7 @@ class Link:
                 self.cut("it takes nothing")
                 return
             self._blocked = False
-            data = b"".join(self._out)
+            data = self._joined()
             try:
                 sent = self._sock.send(data)
             except BlockingIOError:
@@ -178,11 +181,16 @@ class Link:
                 return
             self._blocked = True
             self._pending = len(data) - sent
-            self._out = [data[sent:]] if self._pending else []
+            self._out = [memoryview(data)[sent:]] if self._pending else []
         self._blocked = False
 
+    def _joined(self) -> bytes | memoryview:
+        """All that waits. A frame of many MiB that leaves in many writes is not copied for each."""
+        return self._out[0] if len(self._out) == 1 else b"".join(self._out)
+
     def _bound(self) -> None:
-        if self._pending > MAX_PENDING_OUT and len(self._out) > 1:
+        most = MAX_PENDING_TRUSTED if self.role in ("node", "worker") else MAX_PENDING_OUT
+        if self._pending > most and len(self._out) > 1:
             self.cut(f"{self._pending} bytes wait for a slow reader")
 
     def goaway(self, reason: str) -> None:

@@ -22,8 +22,12 @@ from .relay import Relay
 from .timers import Timers
 from .workers import Workers
 
-MOVE_SECONDS = 30.0
-"""For a whole move: a container's start, a state of many MiB, a store far away."""
+MOVE_SECONDS = 55.0
+"""For a whole move: a container's start, a state of many MiB in several rounds, a store far away. Less than a verb may
+take."""
+
+
+LARGE = ("results", "changes", "alarms")
 
 
 class _Ending:
@@ -45,7 +49,8 @@ class _Ending:
             raise call_error(self.code, self.message)
 
 
-Step = Callable[[Seat, _Ending], list[fx.Effect]]
+Asker = Callable[[int, str, m.Map], None]
+"""Who is told how a step ended: code 0, or why not."""
 
 
 class Moves:
@@ -67,15 +72,20 @@ class Moves:
         self._timers = timers
         self._serials = serials
 
-    async def move(self, key: SessionKey, move: str, to: str) -> m.Map:
-        """Run one move of a session here and wait for its end; what `session.*` answers. Raises CallError."""
+    async def move(
+        self, key: SessionKey, move: str, to: str, forced: bool = False, frozen: bool = False
+    ) -> m.Map:
+        """Run one move of a session here and wait for its end; what `session.*` answers. Raises CallError.
+
+        A migration goes on whatever its pause when it is `forced`, and copies nothing before it when it is `frozen`.
+        """
         self._check(key, move)
         if to and move == "migrate":
             to = f"{to}/{self._peers.boot_of(to)}" if to != self._node else to
         ending, now = _Ending(), trio.current_time()
         move_id = secrets.token_bytes(16)
         seat = self._relay.seat(key)
-        self._relay.perform(seat, lambda s: s.want(move, ending, to, move_id, now))
+        self._relay.perform(seat, lambda s: s.want(move, ending, to, move_id, now, forced, frozen))
         self._relay.settle()
         with trio.move_on_after(MOVE_SECONDS):
             await ending.came.wait()
@@ -93,6 +103,8 @@ class Moves:
             "version": seat.version,
             "pause_ms": round((ending.at - ending.result.get("began", ending.at)) * 1000, 3),
             "bytes": ending.result.get("size", 0),
+            "rounds": ending.result.get("rounds", 0),
+            "copy_ms": round(ending.result.get("copied", 0.0) * 1000, 3),
         }
 
     def _check(self, key: SessionKey, move: str) -> None:
@@ -108,39 +120,53 @@ class Moves:
 
     # Being the target of a migration
 
-    async def invited(self, key: SessionKey, params: m.Map) -> None:
+    def invited(self, key: SessionKey, params: m.Map, blob: bytes | None, asker: Asker) -> None:
         """A session wants to move here. Raises CallError."""
         self._check_open()
+        self._check_version(key, params.get("hash"))
         move, now = bytes(params["move"]), trio.current_time()
-        await self._consent(key, lambda s, ending: s.invited(ending, move, now))
+        self._step(key, lambda s: s.invited(asker, move, now))
 
-    async def offered(self, key: SessionKey, params: m.Map, blob: bytes | None) -> None:
-        """Its state is here, with the answers it remembers. Raises CallError."""
+    def _check_version(self, key: SessionKey, hash_: Any) -> None:
+        """A state goes only to the version that it comes from: another one may not understand it."""
+        function = self._workers.version_for(*key)
+        if function is None:
+            raise call_error(Code.NO_SUCH_FUNCTION, f"{self._node} does not run {key.function}")
+        if hash_ is not None and hash_ != function.spec.hash:
+            raise call_error(Code.NO_SUCH_FUNCTION, f"{self._node} runs another version of {key.function}")
+
+    def piece(self, key: SessionKey, params: m.Map, blob: bytes | None, asker: Asker) -> None:
+        """A part of its state. Raises CallError."""
+        now = trio.current_time()
+        whole: m.Map = {"n": int(params["n"]), "more": bool(params["more"]), "whole": bool(params["whole"])}
+        whole["move"] = bytes(params["move"])
+        self._step(key, lambda s: s.piece(asker, whole, blob or b"", now))
+
+    def offered(self, key: SessionKey, params: m.Map, blob: bytes | None, asker: Asker) -> None:
+        """All of it was sent; here is what it remembers. Raises CallError."""
         now = trio.current_time()
         try:
-            state, results = unpack(blob or b"")
+            large = dict(zip(LARGE, unpack(blob or b""), strict=True))
         except (RemoteProtocolError, ValueError, TypeError) as error:
-            raise call_error(Code.BAD_REQUEST, f"not a state with its results: {error}") from error
-        whole = {**params, "results": results}
-        await self._consent(key, lambda s, ending: s.offered(ending, whole, state, now))
+            raise call_error(Code.BAD_REQUEST, f"not what a session remembers: {error}") from error
+        whole = {**params, **large}
+        self._step(key, lambda s: s.offered(asker, whole, now))
 
-    async def _consent(self, key: SessionKey, step: Step) -> None:
-        """Let a session's actor answer another node; its `Done` is the answer."""
-        if key.function not in self._workers.functions:
-            raise call_error(Code.NO_SUCH_FUNCTION, f"{self._node} does not run {key.function}")
-        ending = _Ending()
-        self._relay.perform(self._relay.seat(key), lambda s: step(s, ending))
-        self._relay.settle()
-        await ending.came.wait()
-        ending.check()
-
-    def committed(self, key: SessionKey, params: m.Map) -> None:
+    def committed(self, key: SessionKey, params: m.Map, blob: bytes | None, asker: Asker) -> None:
         """The record names this node."""
-        seat = self._relay.seats.get(key)
-        if seat is not None:
-            move = bytes(params["move"])
-            self._relay.perform(seat, lambda s: s.committed(move, trio.current_time()))
-            self._relay.settle()
+        move, now = bytes(params["move"]), trio.current_time()
+        self._step(key, lambda s: s.committed(move, now))
+        asker(0, "", {})
+
+    def withdrawn(self, key: SessionKey, params: m.Map, blob: bytes | None, asker: Asker) -> None:
+        """The source goes on."""
+        move, now = bytes(params["move"]), trio.current_time()
+        self._step(key, lambda s: s.withdrawn(move, now))
+        asker(0, "", {})
+
+    def _step(self, key: SessionKey, step: Callable[[Seat], list[fx.Effect]]) -> None:
+        """Within a look at the connections, which writes what comes of it."""
+        self._relay.perform(self._relay.seat(key), step)
 
     # Being its source
 
@@ -160,13 +186,16 @@ class Moves:
 
         serial = next(self._serials)
         link.waiting[serial] = answered
-        link.send(encode(m.Request(serial, effect.verb, *_packed(effect))))
+        link.send(encode(m.Request(serial, effect.verb, *self._packed(effect))))
         self._relay.touch(link)
 
-
-def _packed(effect: fx.Tell) -> tuple[m.Map, Any]:
-    """Parameters and blob; remembered answers may be larger than anything outside a blob may be."""
-    if effect.verb != "session.offer":
-        return effect.params, effect.blob
-    params = {name: value for name, value in effect.params.items() if name != "results"}
-    return params, pack([effect.blob, effect.params["results"]])
+    def _packed(self, effect: fx.Tell) -> tuple[m.Map, Any]:
+        """Parameters and blob; remembered answers may be larger than anything outside a blob may be."""
+        params = effect.params
+        if effect.verb == "session.invite":
+            seat = self._relay.seats[SessionKey(params["function"], params["session"])]
+            return {**params, "hash": seat.container.function.spec.hash}, None
+        if effect.verb == "session.offer":
+            large = [params[name] for name in LARGE]
+            return {name: value for name, value in params.items() if name not in LARGE}, pack(large)
+        return params, effect.blob

@@ -238,7 +238,7 @@ class Peers:
 
         return send
 
-    async def ask(self, peer: str, verb: str, params: m.Map) -> m.Reply:
+    async def ask(self, peer: str, verb: str, params: m.Map, seconds: float = ASK_SECONDS) -> m.Reply:
         """One verb for a peer. Raises CallError."""
         link = self._node.relay.peers.get(peer)
         if link is None:
@@ -252,7 +252,7 @@ class Peers:
 
         self.request(link, verb, params, None, done)
         link.flush()
-        with trio.move_on_after(ASK_SECONDS):
+        with trio.move_on_after(seconds):
             await came.wait()
         if not answer:
             raise call_error(Code.DEADLINE_EXCEEDED, f"node {peer} did not answer {verb}")

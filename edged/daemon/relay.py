@@ -258,6 +258,7 @@ class Relay:
                 checkpoint_calls=manifest.durability.calls,
                 checkpoint_seconds=manifest.durability.seconds,
                 follow=manifest.modes.follow,
+                max_pause=manifest.modes.max_pause,
             )
             seat = self.seats[key] = Seat(key, self._node, self._boot, rules)
         return seat

@@ -4,6 +4,7 @@ Decides which node carries out what an operator asks: the session's owner, who i
 to know how sessions move.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from edged.core.records import (
@@ -18,9 +19,11 @@ from edged.core.records import (
     StoreFailed,
 )
 from edged_protocol import messages as m
+from edged_protocol.codec import encode
 from edged_protocol.errors import CallError, Code, call_error
 
 from .link import Link
+from .moves import MOVE_SECONDS
 from .stores import ask
 from .verb_params import optional_text, session_after, session_key, whole
 
@@ -112,9 +115,10 @@ async def session_move(node: "Node", link: Link, request: m.Request) -> Answer:
         raise call_error(Code.BAD_REQUEST, "session.migrate needs to: a node")
     doer = to or node.name if move == "localize" else await _owner(node, key)
     if doer != node.name and not request.params.get("here"):
-        reply = await node.peers.ask(doer, request.verb, {**request.params, "here": True})
+        reply = await node.peers.ask(doer, request.verb, {**request.params, "here": True}, MOVE_SECONDS + 3)
         return reply.result, None
-    return await node.moves.move(key, move, to or ""), None
+    how = bool(request.params.get("force")), bool(request.params.get("stop"))
+    return await node.moves.move(key, move, to or "", *how), None
 
 
 async def _owner(node: "Node", key: SessionKey) -> str:
@@ -124,22 +128,29 @@ async def _owner(node: "Node", key: SessionKey) -> str:
     return record.owner or node.name
 
 
-async def session_invite(node: "Node", link: Link, request: m.Request) -> Answer:
-    """First step of a migration to this node."""
-    await node.moves.invited(session_key(request), request.params)
-    return {}, None
+Asker = Callable[[int, str, m.Map], None]
+
+STEPS: dict[str, Callable[["Node"], Callable[[SessionKey, m.Map, bytes | None, Asker], None]]] = {
+    "session.invite": lambda node: node.moves.invited,
+    "session.chunk": lambda node: node.moves.piece,
+    "session.offer": lambda node: node.moves.offered,
+    "session.commit": lambda node: node.moves.committed,
+    "session.withdraw": lambda node: node.moves.withdrawn,
+}
+"""The steps of a migration to this node, taken in the order in which they come on a connection."""
 
 
-async def session_offer(node: "Node", link: Link, request: m.Request) -> Answer:
-    """The frozen state of a session that moves here."""
-    await node.moves.offered(session_key(request), request.params, request.blob)
-    return {}, None
+def session_step(node: "Node", link: Link, request: m.Request) -> None:
+    """One step of a migration; it is answered when it is done, perhaps much later."""
 
+    def asker(code: int, message: str, result: m.Map) -> None:
+        answer = m.Error(request.id, code, message) if code else m.Reply(request.id, {})
+        link.send(encode(answer))
+        node.relay.touch(link)
 
-def session_commit(node: "Node", request: m.Request) -> m.Reply | m.Error:
-    """The record names this node."""
     try:
-        node.moves.committed(session_key(request), request.params)
-    except (CallError, KeyError, TypeError) as error:
-        return m.Error(request.id, Code.BAD_REQUEST, str(error)[:500])
-    return m.Reply(request.id, {})
+        STEPS[request.verb](node)(session_key(request), request.params, request.blob, asker)
+    except CallError as error:
+        asker(error.code, error.message, {})
+    except (KeyError, TypeError, ValueError) as error:
+        asker(Code.BAD_REQUEST, f"{request.verb}: {error!r}"[:500], {})

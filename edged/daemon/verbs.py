@@ -131,12 +131,9 @@ NODE_VERBS: dict[str, Verb] = {
     "node.exchange": node_exchange,
     "node.sessions": node_sessions,
     "function.fetch": f.function_fetch,
-    "session.invite": s.session_invite,
-    "session.offer": s.session_offer,
 }
 AT_ONCE: dict[str, Callable[["Node", m.Request], m.Reply | m.Error]] = {
     "node.ping": node_ping,
-    "session.commit": s.session_commit,
 }
 """Node verbs that must be done before what follows them on the connection, or do not wait: no task runs them."""
 

@@ -100,7 +100,7 @@ class Sessions:
             )
         except Stale as error:
             raise Refused(Code.CONFLICT, str(error)) from error
-        said: dict[str, Any] = {"serial": delta.serial, "left": delta.left}
+        said: dict[str, Any] = {"serial": delta.serial, "left": delta.left, "head": held.state.serial}
         if params.get("digest"):
             said["digest"] = delta.digest.to_bytes(16, "big")
         return said, delta.data or None

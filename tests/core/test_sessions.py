@@ -126,7 +126,11 @@ class World:
         if effect.verb == "session.invite":
             self.do(other, target.invited(asker, move, self.now))
         elif effect.verb == "session.offer":
-            self.do(other, target.offered(asker, effect.params, effect.blob, self.now))
+            self.do(other, target.offered(asker, effect.params, self.now))
+        elif effect.verb == "session.chunk":
+            self.do(other, target.piece(asker, effect.params, effect.blob or b"", self.now))
+        elif effect.verb == "session.withdraw":
+            self.do(other, target.withdrawn(move, self.now))
         else:
             self.do(other, target.committed(move, self.now))
 

@@ -10,6 +10,7 @@ from support.vectors import load, message_of, value_of
 
 from edged.core import records, window
 from edged.daemon import bundles, descriptors, link, relay, verbs
+from edged.daemon.session_verbs import STEPS
 from edged.daemon.stores.wire import VERBS as STORE_VERBS
 from edged_protocol import bundle, limits
 from edged_protocol import messages as m
@@ -104,7 +105,7 @@ def test_every_control_verb_is_described() -> None:
         for title in ("Operator verbs", "Node verbs", "Store verbs")
     )
     assert operator == set(verbs.VERBS)
-    assert between == (set(verbs.NODE_VERBS) | set(verbs.AT_ONCE)) - set(verbs.VERBS)
+    assert between == (set(verbs.NODE_VERBS) | set(verbs.AT_ONCE) | set(STEPS)) - set(verbs.VERBS)
     assert store == STORE_VERBS
 
 

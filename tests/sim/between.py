@@ -84,6 +84,8 @@ def tell(node: "Node", seat: Seat, effect: fx.Tell) -> None:
         mesh.clock.after(0.001, lambda: _told(node, seat, effect.token, 105, "not reachable"))
     elif not mesh.faults.hit("tell_swallowed"):
         node.lane(other.name).send(lambda: _take(other, effect, back))
+        if mesh.faults.hit("tell_twice"):
+            node.lane(other.name).send(lambda: _take(other, effect, lambda *_: None))
 
 
 def _told(node: "Node", seat: Seat, token: int, code: int, message: str) -> None:
@@ -100,8 +102,13 @@ def _take(node: "Node", effect: fx.Tell, back: Any) -> None:
     if effect.verb == "session.invite":
         ended = node.mesh.asker(node, back)
         node.step("invited", lambda s: s.invited(ended, params["move"], now), node.there())
+    elif effect.verb == "session.chunk":
+        ended = node.mesh.asker(node, back)
+        node.step("piece", lambda s: s.piece(ended, params, blob or b"", now), node.there())
     elif effect.verb == "session.offer":
         ended = node.mesh.asker(node, back)
-        node.step("offered", lambda s: s.offered(ended, params, blob, now), node.there())
+        node.step("offered", lambda s: s.offered(ended, params, now), node.there())
+    elif node.seat is not None and effect.verb == "session.withdraw":
+        node.step("withdrawn", lambda s: s.withdrawn(params["move"], now), node.seat)
     elif node.seat is not None:
         node.step("committed", lambda s: s.committed(params["move"], now), node.seat)

@@ -1,5 +1,6 @@
 """Containers as the sessions see them: they run calls on a state, answer verbs, get stuck, and die."""
 
+import hashlib
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -59,6 +60,7 @@ class Container:
         self.state: bytes | None = None
         self.loaded = False
         self._from = 0
+        self._staged = b""
         self._clock = clock
         self._chance = chance
         self._faults = faults
@@ -88,7 +90,7 @@ class Container:
         def run() -> None:
             if self._faults.hit("verb_swallowed"):
                 return
-            if self._faults.hit("verb_failed") or (verb != "worker.load" and not self.loaded):
+            if self._faults.hit("verb_failed") or (verb in NEED_A_SESSION and not self.loaded):
                 self._say(told, Said(301, "the hook raised", {}, None))
             else:
                 self._say(told, VERBS[verb](self, params, blob))
@@ -98,6 +100,8 @@ class Container:
     def _load(self, params: dict[str, Any], blob: bytes | None) -> Said:
         self.loaded = True
         self.state = b"".join(part or b"" for part in unpack(blob or b"")) if params.get("parts") else blob
+        if params.get("staged"):
+            self.state = self._staged
         self._from = len(self.state or b"")
         return Said(0, "", {"serial": 0}, None)
 
@@ -107,9 +111,15 @@ class Container:
 
     def _delta(self, params: dict[str, Any], blob: bytes | None) -> Said:
         """Calls are never undone here: what changed since a place is what was added behind it."""
-        state, at = self.state or b"", self._from + params["since"]
+        state = self.state or b""
+        at = 0 if params["since"] is None else self._from + params["since"]
         end = min(len(state), at + max(TOKEN, params["limit"] // TOKEN * TOKEN))
-        return Said(0, "", {"serial": end - self._from, "left": len(state) - end}, state[at:end] or None)
+        places = {"serial": end - self._from, "left": len(state) - end, "head": len(state) - self._from}
+        return Said(0, "", {**places, "digest": _digest(state[:end])}, state[at:end] or None)
+
+    def _restore(self, params: dict[str, Any], blob: bytes | None) -> Said:
+        self._staged += blob or b""
+        return Said(0, "", {"digest": _digest(self._staged)}, None)
 
     def _say(self, told: Told, *words: Any) -> None:
         self._answers.send(lambda: told(*words) if self.alive else None)
@@ -133,4 +143,10 @@ VERBS: dict[str, Callable[[Container, dict[str, Any], bytes | None], Said]] = {
     "worker.load": Container._load,
     "worker.snapshot": Container._snapshot,
     "worker.delta": Container._delta,
+    "worker.restore": Container._restore,
 }
+NEED_A_SESSION = ("worker.snapshot", "worker.delta")
+
+
+def _digest(state: bytes) -> bytes:
+    return hashlib.blake2b(state, digest_size=16).digest() if state else bytes(16)

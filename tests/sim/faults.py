@@ -28,6 +28,7 @@ KINDS = (
     "tell_lost",
     "tell_answer_lost",
     "tell_swallowed",
+    "tell_twice",
     "forward_lost",
     "forward_answer_lost",
     "client_lost",  # a client's connection breaks before the answer

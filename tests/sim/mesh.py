@@ -10,7 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from edged.core.records import SessionKey
+from edged.core.records import Record, SessionKey
 from edged.core.sessions import Rules, Seat
 from edged.core.transition import OWNING, S
 from edged.lab.clock import Clock
@@ -48,9 +48,12 @@ class Mesh:
         durability = chance.choice(("none", "checkpoint", "checkpoint", "sync"))
         often = chance.choice(((2, 0.1), (5, 1.0)))
         self.deltas = chance.random() < 0.7
-        self.rules = Rules(("remote", "local"), 0.0, 500, keep, durability, *often, 0)
+        chunk = chance.choice((2, 6, 1000))
+        pieces = {"deltas_from": 0, "max_pause": chance.choice((0.02, 0.5)), "chunk": chunk}
+        self.rules = Rules(("remote", "local"), 0.0, 500, keep, durability, *often, **pieces)
         self.history = History(durability)
         self.store = Store(self.key, self.clock, chance, self.faults, self.history)
+        self.store.written = self._handed_over
         self.watchers: dict[str, list[Any]] = {}
         self.seen: Counter[tuple[S, str]] = Counter()
         self.steps: Counter[tuple[S, S]] = Counter()
@@ -199,6 +202,16 @@ class Mesh:
         self.history.ended(self.store.state)
         never = missing(self.store.state, record)
         assert not never, f"alarms {[token.hex() for token in never]} never had their effect"
+
+    def _handed_over(self, old: Record | None, new: Record) -> None:
+        """The record names the target of a migration: if that does not have the session any more, nobody has what only
+        the source's memory held, as when an owner dies."""
+        if old is None or (old.mode, new.mode) != ("local", "local") or old.owner_boot == new.owner_boot:
+            return
+        source, target = self.nodes[old.owner or ""], self.nodes[new.owner or ""]
+        sealed = target.alive and target.boot == new.owner_boot and target.seat is not None and target.seat.state is S.SEALED
+        if not sealed and source.boot == old.owner_boot and source.seat is not None and source.seat.container is not None:
+            self.history.lost(self.store.state, source.seat.container.state or b"")
 
     def check(self) -> None:
         """After every event: who owns the session by its own account owns it by the record."""

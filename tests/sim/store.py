@@ -38,6 +38,7 @@ class Store:
         self._history = history
         self._away_until = 0.0
         self.record: Record | None = None
+        self.written: Callable[[Record | None, Record], None] = lambda old, new: None
 
     @property
     def state(self) -> bytes:
@@ -83,7 +84,8 @@ class Store:
         assert isinstance(op, Write)
         outcome = self._row.write(op, None, 0.0)
         new = self._row.load(Load(op.key, ())).record
-        if new is not None and new != self.record:
-            self._history.committed(self.record, new)
-        self.record = new
+        old, self.record = self.record, new
+        if new is not None and new != old:
+            self._history.committed(old, new)
+            self.written(old, new)
         return outcome

@@ -15,11 +15,13 @@ from edged.core.sessions import (
     leaving,
     local_calls,
     localize,
+    migrate,
     remote_calls,
     seat,
     target,
 )
 from edged.core.sessions.actor import Actor
+from edged.core.sessions.arrival import Arrival
 from edged.core.sessions.basis import Basis
 from edged.core.sessions.unsaved import Unsaved
 from edged.core.transition import S
@@ -48,8 +50,10 @@ def window_lost_on_externalize(patch: Patch) -> None:
 
 
 def window_lost_on_migrate(patch: Patch) -> None:
-    """The target of a migration starts with an empty window."""
+    """The target of a migration starts with an empty window, and nobody compares digests."""
     patch.setattr(target, "Window", lambda keep, entries, floor: Window(keep))
+    for side in (migrate, target):
+        patch.setattr(side, "seal", lambda *_: b"")
 
 
 def acknowledged_before_commit(patch: Patch) -> None:
@@ -120,6 +124,13 @@ def a_former_life_keeps_the_session(patch: Patch) -> None:
     patch.setattr(localize, "claim", claim)
 
 
+def a_piece_counts_twice(patch: Patch) -> None:
+    """A piece of a state that was delivered twice is taken twice, and nobody compares digests."""
+    patch.setattr(Arrival, "is_next", lambda self, number: True)
+    for side in (migrate, target):
+        patch.setattr(side, "seal", lambda *_: b"")
+
+
 def a_delta_lies_on_what_nobody_knows(patch: Patch) -> None:
     """After a checkpoint whose outcome was not told the next one still holds only what came since."""
     patch.setattr(Basis, "forget", lambda self: None)
@@ -163,6 +174,7 @@ DEFECTS: dict[Callable[[Patch], None], tuple[str, ...] | None] = {
     an_alarm_runs_as_often_as_it_is_fired: None,
     a_failed_try_is_forgotten_by_another_commit: None,
     alarms_stay_behind: None,
+    a_piece_counts_twice: ("tell_twice",),
     a_delta_lies_on_what_nobody_knows: ("store_late", "store_applied"),
     a_delta_is_taken_for_the_state: None,
 }

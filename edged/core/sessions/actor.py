@@ -15,7 +15,9 @@ from ..effects import Answer, Done, Effect
 from ..records import Record, SessionKey
 from ..transition import HOLDING, NEXT, OWNING, S
 from ..window import Window
+from .arrival import Arrival
 from .basis import WORTH, Basis, Part
+from .copying import CHUNK, Copy
 from .unsaved import Unsaved
 
 STEP_DEADLINE = 10.0
@@ -35,6 +37,8 @@ class Rules:
     checkpoint_seconds: float
     follow: bool = False
     deltas_from: int = WORTH
+    max_pause: float = 0.5
+    chunk: int = CHUNK
 
 
 class Wish(NamedTuple):
@@ -44,6 +48,10 @@ class Wish(NamedTuple):
     asker: Any
     target: str
     move_id: bytes
+    forced: bool = False
+    """Whatever the pause will be."""
+    frozen: bool = False
+    """Without copying first."""
 
 
 class Saving(NamedTuple):
@@ -99,7 +107,13 @@ class Actor:
         self.began = 0.0
         self.moved = 0
         self.changed = float("-inf")
+        self.copy: Copy | None = None
+        self.arrival: Arrival | None = None
+        self.digest = b""
+        self.forced = self.frozen = False
+        # What the write that ends the ownership brings, and whether the store then has everything.
         self.part = Part()
+        self.complete = False
         self.claims = 0
         self.missing = 0
         self.doubtful = False
@@ -144,7 +158,20 @@ class Actor:
         asker, self.asker = self.asker, None
         if asker is None:
             return []
-        return [Done(asker, code, message, {"size": self.moved, "began": self.began})]
+        result = {"size": self.moved, "began": self.began}
+        if self.copy is not None:
+            result |= {"rounds": self.copy.rounds, "copied": self.began - self.copy.began}
+        return [Done(asker, code, message, result)]
+
+    def names(self) -> dict[str, Any]:
+        """What every step of a migration says of the session."""
+        return {
+            "function": self.key.function,
+            "session": self.key.session,
+            "epoch": self.epoch,
+            "version": self.version,
+            "move": self.move,
+        }
 
     def forget(self) -> None:
         """Nothing is held here any more; calls that wait still do."""
@@ -154,6 +181,7 @@ class Actor:
         self.basis.forget()
         self.container = self.record = self.saving = None
         self.part = Part()
+        self.copy = self.arrival = None
         self.window = Window(self.rules.dedup)
         self.alarms, self.alarmed = NONE, False
         self.doubtful = False

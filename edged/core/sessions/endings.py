@@ -6,7 +6,7 @@ Decides who is told what; nothing that waits is left without an answer or anothe
 from collections import deque
 
 from ..calls import Call
-from ..effects import Answer, Due, Effect, Forward, Located, Noted, Release
+from ..effects import Answer, Done, Due, Effect, Forward, Located, Noted, Release, Tell
 from ..records import Record
 from ..transition import S
 from .actor import Actor
@@ -37,6 +37,8 @@ def _drop_expired(call: Call, queue: deque[Call], effects: list[Effect]) -> None
 def let_go(actor: Actor) -> list[Effect]:
     """Nothing of the session is held here any more; its container is freed."""
     effects: list[Effect] = [Release(actor.container)] if actor.container is not None else []
+    if actor.arrival is not None:
+        effects += [Done(asker, 103, "the move has ended", {}) for asker in actor.arrival.restoring.values()]
     actor.forget()
     actor.go(S.FREE)
     return effects
@@ -72,11 +74,18 @@ def superseded(actor: Actor) -> list[Effect]:
     return drop(actor, "the session was taken over by another node")
 
 
+def withdraw(actor: Actor) -> list[Effect]:
+    """The target of the migration under way, if there is one, may forget what it has."""
+    copy, actor.copy = actor.copy, None
+    return [] if copy is None else [Tell(actor.target, "session.withdraw", actor.names(), None, 0)]
+
+
 def drop(actor: Actor, message: str) -> list[Effect]:
     """Leave ownership without a write; whoever asks next reads the record."""
     lost = [*actor.own, *(answer.call for _, answer in actor.held)]
     effects: list[Effect] = [Answer(call, 402, b"", message, None) for call in lost]
     effects += actor.end_move(105, message)
+    effects += withdraw(actor)
     effects.append(Noted("session.dropped", {"reason": message, "calls_lost": actor.unsaved}))
     if actor.alarms.due is not None:
         effects.append(Due(actor.alarms.due))  # of the record's alarms this node knows at least about when

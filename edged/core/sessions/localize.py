@@ -26,8 +26,8 @@ through another node, with a store far away, leaves about one in four a gap."""
 def begin(actor: Actor, now: float) -> list[Effect]:
     """A container first: before it is there nothing is claimed."""
     assert actor.wish is not None
-    move, actor.asker, _, actor.move = actor.wish
-    assert move == "localize"
+    assert actor.wish.move == "localize"
+    actor.asker, actor.move = actor.wish.asker, actor.wish.move_id
     actor.wish = actor.record = None
     actor.began, actor.claims, actor.moved = now, 0, 0
     actor.go(S.STARTING)
@@ -136,7 +136,7 @@ def undo(actor: Actor, code: int, reason: str) -> list[Effect]:
     if actor.container is not None:
         effects.append(Release(actor.container))
     actor.container = None
-    actor.part = Part()
+    actor.part, actor.complete = Part(), True
     actor.target = ""
     actor.go(S.RELEASING)
     return [*effects, Ask(release(actor), actor.number())]

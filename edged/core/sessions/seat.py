@@ -9,8 +9,19 @@ from typing import Any
 
 from ..calls import Call
 from ..effects import Effect, Release, Said
-from ..transition import S
-from . import checkpoints, endings, leaving, local_calls, localize, remote_calls, target, wishes
+from ..transition import SERVING_LOCAL, S
+from . import (
+    checkpoints,
+    endings,
+    externalize,
+    leaving,
+    local_calls,
+    localize,
+    migrate,
+    remote_calls,
+    target,
+    wishes,
+)
 from .actor import Actor, Wish
 
 Step = Callable[[Actor, float], list[Effect]]
@@ -35,25 +46,31 @@ CONTAINER: dict[S, Callable[[Actor, Any], list[Effect]]] = {
     S.INVITED: target.started,
 }
 
+def _flushed(actor: Actor, said: Said, now: float) -> list[Effect]:
+    """FLUSHING: what the store does not have."""
+    return migrate.flushed(actor, said, now) if actor.target else externalize.flushed(actor, said, now)
+
+
 CONTROL: dict[S, Controlled] = {
     S.RESTORING: localize.restored,
-    S.FLUSHING: leaving.flushed,
+    S.FLUSHING: _flushed,
     S.SEALING: target.loaded,
 }
 
 PEER: dict[S, Told] = {
-    S.INVITING: leaving.accepted,
-    S.OFFERING: leaving.sealed,
+    S.INVITING: migrate.accepted,
+    S.OFFERING: migrate.sealed,
 }
 
 TIMER: dict[S, Step] = {
     S.STARTING: target.out_of_time,
     S.RESTORING: localize.out_of_time,
     S.INVITING: leaving.out_of_time,
+    S.COPYING: leaving.out_of_time,
     S.FLUSHING: leaving.out_of_time,
     S.OFFERING: leaving.out_of_time,
     S.DOUBT: leaving.look,
-    S.INVITED: target.out_of_time,
+    S.INVITED: target.silent,
     S.SEALING: target.out_of_time,
     S.SEALED: target.look,
 }
@@ -64,6 +81,7 @@ CONTAINER_LOST: dict[S, Step] = {
     S.RESTORING: localize.restoring_lost,
     S.LOCAL: local_calls.container_lost,
     S.INVITING: local_calls.container_lost,
+    S.COPYING: local_calls.container_lost,
     S.DRAINING: local_calls.container_lost,
     S.FLUSHING: local_calls.container_lost,
     S.OFFERING: local_calls.container_lost,
@@ -80,16 +98,25 @@ def _begin(actor: Actor, now: float) -> list[Effect]:
 
 def _serve_on(actor: Actor, now: float) -> list[Effect]:
     """LOCAL: the move that is wished for, else what keeps the state safe."""
-    if actor.wish is not None:
-        return leaving.begin(actor, now)
-    return checkpoints.save_if_due(actor, now)
+    if actor.wish is None:
+        return checkpoints.save_if_due(actor, now)
+    return migrate.begin(actor, now) if actor.wish.move == "migrate" else externalize.begin(actor, now)
+
+
+def _flush_when_idle(actor: Actor, now: float) -> list[Effect]:
+    """DRAINING: once nothing runs, what only the container has."""
+    if not leaving.is_idle(actor):
+        return []
+    actor.go(S.FLUSHING)
+    return migrate.flush(actor) if actor.target else externalize.flush(actor)
 
 
 THEN: dict[S, Step] = {
     S.FREE: _begin,
     S.LOCAL: _serve_on,
     S.INVITING: checkpoints.save_if_due,
-    S.DRAINING: leaving.flush_when_idle,
+    S.COPYING: checkpoints.save_if_due,
+    S.DRAINING: _flush_when_idle,
 }
 """What a state leads to by itself, when nothing it waits for is missing."""
 
@@ -99,7 +126,7 @@ class Seat(Actor):
 
     def arrived(self, call: Call, now: float) -> list[Effect]:
         """A call of this session, from a client or another node."""
-        if self.state is S.LOCAL or self.state is S.INVITING:
+        if self.state in SERVING_LOCAL:
             effects = local_calls.admit(self, call, now)
             return effects if call.alarm is None else self._then(effects, now)
         effects = remote_calls.enqueue(self, call)
@@ -147,6 +174,10 @@ class Seat(Actor):
         """The answer of a `Control`."""
         if self.saving is not None and token == self.saving.token:
             return self._then(checkpoints.snapshot_taken(self, said), now)
+        if self.copy is not None and token == self.copy.asked:
+            return self._then(migrate.read(self, said, now), now)
+        if self.arrival is not None and token in self.arrival.restoring:
+            return target.restored(self, token, said)
         step = CONTROL.get(self.state) if token == self.token else None
         return self._then(step(self, said, now), now) if step is not None else []
 
@@ -161,7 +192,9 @@ class Seat(Actor):
     def on_peer(self, token: int, code: int, message: str, now: float) -> list[Effect]:
         """The answer of a `Tell`; code 0 is consent."""
         step = PEER.get(self.state) if token == self.token else None
-        return self._then(step(self, code, message, now), now) if step is not None else []
+        if step is None:
+            return self._then(migrate.credit(self, token, code, message, now), now)
+        return self._then(step(self, code, message, now), now)
 
     def on_timer(self, token: int, now: float) -> list[Effect]:
         """A `Timer` ran out."""
@@ -175,19 +208,35 @@ class Seat(Actor):
 
     # Moves
 
-    def want(self, move: str, asker: Any, target: str, move_id: bytes, now: float) -> list[Effect]:
+    def want(
+        self,
+        move: str,
+        asker: Any,
+        target: str,
+        move_id: bytes,
+        now: float,
+        forced: bool = False,
+        frozen: bool = False,
+    ) -> list[Effect]:
         """Somebody asks for `localize`, `externalize` or `migrate` (to `target`) of this session."""
-        return self._then(wishes.want(self, Wish(move, asker, target, move_id)), now)
+        wish = Wish(move, asker, target, move_id, forced, frozen)
+        return self._then(wishes.want(self, wish), now)
 
     def invited(self, asker: Any, move_id: bytes, now: float) -> list[Effect]:
         """Another node wants to move the session here."""
         return target.invited(self, asker, move_id, now)
 
-    def offered(
-        self, asker: Any, params: dict[str, Any], blob: bytes | None, now: float
-    ) -> list[Effect]:
-        """The frozen state and its results, from the source of a migration."""
-        return target.offered(self, asker, params, blob)
+    def piece(self, asker: Any, params: dict[str, Any], blob: bytes, now: float) -> list[Effect]:
+        """A part of the state of a session that moves here."""
+        return self._then(target.arrived(self, asker, params, blob, now), now)
+
+    def offered(self, asker: Any, params: dict[str, Any], now: float) -> list[Effect]:
+        """The source of a migration has frozen the session and sent everything."""
+        return self._then(target.offered(self, asker, params, now), now)
+
+    def withdrawn(self, move_id: bytes, now: float) -> list[Effect]:
+        """The source of a migration goes on."""
+        return self._then(target.withdrawn(self, move_id), now)
 
     def committed(self, move_id: bytes, now: float) -> list[Effect]:
         """The source says the record names this node."""

@@ -12,9 +12,11 @@ from ..records import Entry, Load, StoreFailed
 from ..transition import S
 from ..window import Window
 from .actor import STEP_DEADLINE, Actor
+from .arrival import Arrival
 from .endings import give_up
 from .leaving import DOUBT_POLL
 from .localize import serve
+from .migrate import digest_of, seal
 
 INVITED_FOR = 30.0
 """Seconds a target keeps its container for a source that says nothing."""
@@ -28,6 +30,7 @@ def invited(actor: Actor, asker: Any, move_id: bytes, now: float) -> list[Effect
     if actor.state is not S.FREE:
         return [Done(asker, 103, "the session is busy here", {})]
     actor.asker, actor.move, actor.began = asker, move_id, now
+    actor.arrival = Arrival()
     actor.go(S.INVITED)
     token = actor.number()
     return [Start(token), Timer(INVITED_FOR, token)]
@@ -39,27 +42,79 @@ def started(actor: Actor, container: Any) -> list[Effect]:
     return actor.end_move(0, "")
 
 
-def offered(actor: Actor, asker: Any, params: dict[str, Any], blob: bytes | None) -> list[Effect]:
-    """INVITED: the frozen state and its results."""
-    if actor.state is not S.INVITED or params["move"] != actor.move or actor.container is None:
+def _is_invited(actor: Actor, move_id: bytes) -> bool:
+    return actor.state is S.INVITED and move_id == actor.move and actor.container is not None
+
+
+def arrived(actor: Actor, asker: Any, params: dict[str, Any], blob: bytes, now: float) -> list[Effect]:
+    """INVITED: a piece of the state; whoever sent it gets its credit back when the container has it."""
+    arrival = actor.arrival
+    if arrival is None or not _is_invited(actor, params["move"]) or not arrival.is_next(params["n"]):
+        return [Done(asker, 103, "not invited for this piece of this move", {})]
+    actor.began = now
+    try:
+        unit = arrival.add(blob, params["more"])
+    except ValueError as error:
+        return [Done(asker, 205, str(error), {})]
+    if unit is None:
+        return [Done(asker, 0, "", {})]
+    if params["whole"]:
+        arrival.whole, arrival.digest = unit, digest_of(unit)
+        return [Done(asker, 0, "", {})]
+    token = actor.fresh()
+    arrival.restoring[token] = asker
+    return [Control(actor.container, "worker.restore", unit, token)]
+
+
+def restored(actor: Actor, token: int, said: Said) -> list[Effect]:
+    """INVITED, SEALING: the container has a piece, or cannot take it."""
+    assert actor.arrival is not None
+    asker = actor.arrival.restoring.pop(token)
+    if said.code:
+        actor.arrival.failed = said.code, said.message
+    else:
+        actor.arrival.digest = said.result.get("digest", b"")
+    return [Done(asker, said.code, said.message, {})]
+
+
+def offered(actor: Actor, asker: Any, params: dict[str, Any], now: float) -> list[Effect]:
+    """INVITED: all pieces were sent; what the session remembers, and what the store does not have of it."""
+    arrival = actor.arrival
+    if arrival is None or not _is_invited(actor, params["move"]):
         return [Done(asker, 103, "not invited for this move", {})]
-    actor.asker = asker
-    actor.epoch, actor.version = params["epoch"], params["version"]
+    actor.asker, actor.began = asker, now
+    actor.epoch, actor.version, actor.stored = params["epoch"], params["version"], params["stored"]
+    actor.recovered, actor.digest = params["recovered"], params["digest"]
     entries = tuple(Entry(*entry) for entry in params["results"])
     actor.window = Window(actor.rules.dedup, entries, params["floor"])
-    actor.alarms = alarms_of(params.get("alarms"))
+    actor.alarms, actor.alarmed = alarms_of(params["alarms"]), params["alarmed"]
+    for version, entry in params["changes"]:
+        actor.changes.note(version, entry and Entry(*entry))
     actor.go(S.SEALING)
     token = actor.number()
-    load = Control(actor.container, "worker.load", blob, token)
+    about = {"epoch": actor.epoch + 1, "version": actor.version, "staged": arrival.whole is None}
+    load = Control(actor.container, "worker.load", arrival.whole, token, about)
     return [load, Timer(STEP_DEADLINE, token)]
 
 
 def loaded(actor: Actor, said: Said, now: float) -> list[Effect]:
-    """SEALING: the container has the state; the source may write."""
-    if said.code:
-        return give_up(actor, said.code, said.message)
+    """SEALING: the container has the state, all pieces before; if it is the source's, the source may write."""
+    arrival = actor.arrival
+    assert arrival is not None
+    code, message = arrival.failed or (said.code, said.message)
+    if not code and seal(arrival.digest, actor.version, actor.window.entries()) != actor.digest:
+        code, message = 500, "what arrived is not what was sent: the digests differ"
+    if code:
+        return give_up(actor, code, message)
     actor.go(S.SEALED)
     return [*actor.end_move(0, ""), Timer(FIRST_LOOK, actor.number())]
+
+
+def withdrawn(actor: Actor, move_id: bytes) -> list[Effect]:
+    """INVITED, SEALING, SEALED: the source serves on, and has written nothing."""
+    if actor.state not in (S.INVITED, S.SEALING, S.SEALED) or move_id != actor.move:
+        return []
+    return give_up(actor, 103, "the source goes on")
 
 
 def committed(actor: Actor, move_id: bytes, now: float) -> list[Effect]:
@@ -67,8 +122,9 @@ def committed(actor: Actor, move_id: bytes, now: float) -> list[Effect]:
     if actor.state is not S.SEALED or move_id != actor.move:
         return []
     actor.epoch += 1
-    actor.stored = actor.version
     actor.changed = now
+    actor.arrival = None
+    actor.save_due = not actor.changes.all_saved
     actor.number()
     return serve(actor, now)
 
@@ -92,6 +148,14 @@ def looked(actor: Actor, outcome: Any, now: float) -> list[Effect]:
 def container_lost(actor: Actor, now: float) -> list[Effect]:
     """INVITED, SEALING, SEALED: nothing was promised; if the record names this node, it has the state."""
     return give_up(actor, 402, "its container died")
+
+
+def silent(actor: Actor, now: float) -> list[Effect]:
+    """INVITED: the source has said nothing since the last piece, or this is not that long ago."""
+    left = actor.began + INVITED_FOR - now
+    if left > FIRST_LOOK and actor.container is not None:
+        return [Timer(left, actor.token)]
+    return out_of_time(actor, now)
 
 
 def out_of_time(actor: Actor, now: float) -> list[Effect]:

@@ -6,7 +6,7 @@ Bounded like the window: a session may go for hours without a checkpoint.
 """
 
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..records import MAX_ASK, Entry
 
@@ -52,6 +52,10 @@ class Unsaved:
     def entries(self) -> tuple[Entry, ...]:
         """The outcomes that the next write carries."""
         return tuple(change.entry for change in self._changes if change.entry is not None)
+
+    def listed(self) -> list[list[Any]]:
+        """All changes the store does not have, for another owner."""
+        return [[change.version, change.entry and list(change.entry)] for change in self._changes]
 
     def ids(self) -> tuple[bytes, ...]:
         """The call ids to ask for, to learn what the store has."""

@@ -107,9 +107,16 @@ def checkpoint(actor: Actor, part: Part) -> Write:
 
 
 def release(actor: Actor) -> Write:
-    """To the target of a migration, or without one to remote-state."""
+    """To the target of a migration, or without one to remote-state.
+
+    Of a session that is not `complete` in the store the record keeps the version, outcomes and alarms that it has: its
+    target has the others.
+    """
     target, _, boot = actor.target.partition("/")
-    return checkpoint(actor, actor.part)._replace(
+    write = checkpoint(actor, actor.part)
+    if not actor.complete:
+        write = write._replace(version=actor.stored, state=None, delta=None, results=(), alarms=None, due=None)
+    return write._replace(
         epoch=actor.epoch + 1,
         mode="local" if target else "remote",
         owner=target or None,
