@@ -68,15 +68,20 @@ class Call:
             self._read(meta)
 
     def _read(self, meta: dict[str, Any]) -> None:
-        if meta.get("prefer") in ("local", "remote"):
-            self.prefer = meta["prefer"]
-        for name in ("attempt", "hops"):
-            value = meta.get(name)
-            if type(value) is int and value > 0:
-                setattr(self, name, value)
-        if type(meta.get("traceparent")) is str:
-            self.traceparent = meta["traceparent"]
-        if "chain" in meta:
-            self.chain = chain_of(meta["chain"])
-        if "alarm" in meta:
-            self.alarm = firing_of(meta["alarm"])
+        for name, value in meta.items():
+            if name == "hops":
+                self.hops = _count(value)
+            elif name == "attempt":
+                self.attempt = _count(value)
+            elif name == "prefer":
+                self.prefer = value if value in ("local", "remote") else None
+            elif name == "traceparent":
+                self.traceparent = value if type(value) is str else None
+            elif name == "chain":
+                self.chain = chain_of(value)
+            elif name == "alarm":
+                self.alarm = firing_of(value)
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and value > 0 else 0

@@ -150,9 +150,10 @@ class Connections:
     def received(self, link: Link, messages: list[m.Message]) -> None:
         """Everything one read brought on a connection; the hub writes what comes of it."""
         now = trio.current_time()
+        invoke = self._relay.invoke
         for message in messages:
             if type(message) is m.Invoke:
-                self._relay.invoke(link, message, now)
+                invoke(link, message, now)
             elif type(message) is m.Result or type(message) is m.Error:
                 self._answered(link, message, now)
             else:

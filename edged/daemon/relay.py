@@ -16,7 +16,7 @@ from edged.core import effects as fx
 from edged.core.calls import Call
 from edged.core.records import SessionKey
 from edged.core.regression import Regression
-from edged.core.routing import HERE, Anywhere, Here, Route, Router, There
+from edged.core.routing import HERE, Refuse, Router, There
 from edged.core.sessions import Rules, Seat
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, encode_invoke, encode_result
@@ -111,9 +111,10 @@ class Relay:
         serial, deadline = next(self._serials), now + timeout / 1000
         call = Call((link, id_), serial, function, session, method, call_id, now, deadline, body, meta)
         if link.role != "node":
-            call.hops = 0
-            if meta is not None and link.role != "worker":
-                call.chain, call.alarm = (), None
+            if meta is not None:
+                call.hops = 0
+                if link.role != "worker":
+                    call.chain, call.alarm = (), None
             if link.inflight >= MAX_INFLIGHT:
                 self._say(call, 101, "too many calls in flight on this connection")
                 return
@@ -135,19 +136,21 @@ class Relay:
 
     def route(self, call: Call, now: float) -> None:
         """Where does this call go? Ask, and act."""
-        where = self._route(call)
-        if isinstance(where, Here):
+        where = self.router.route(call.function, call.session, call.hops)
+        if where is HERE:
             node = self.spread.elsewhere(call, now)
             if node is None:
                 self._here(call, now)
             else:
                 self.forward(call, node, now)
+        elif self.workers.resting and SessionKey(call.function, call.session or "") in self.seats:
+            self._here(call, now)  # the router knows no function here any more, but this session has not left yet
         elif isinstance(where, There):
             self.forward(call, where.node, now)
-        elif isinstance(where, Anywhere):
-            self._anywhere(call, now)
-        else:
+        elif isinstance(where, Refuse):
             self._refuse(call, where.code, where.reason)
+        else:
+            self._anywhere(call, now)
 
     def _anywhere(self, call: Call, now: float) -> None:
         node = self.spread.another(call, now)
@@ -163,11 +166,6 @@ class Relay:
         if rows:
             reason += ": " + "; ".join(f"{row['node']}: {row['rule']}" for row in rows[:MAX_EXPLAINED])
         self.answer(fx.Answer(call, code, b"", reason, {"placement": rows[:MAX_EXPLAINED]} if rows else None))
-
-    def _route(self, call: Call) -> Route:
-        if self.workers.resting and SessionKey(call.function, call.session or "") in self.seats:
-            return HERE  # the router knows no function here any more, but this session has not left yet
-        return self.router.route(call.function, call.session, call.hops)
 
     def _here(self, call: Call, now: float) -> None:
         if call.session is None:
@@ -272,8 +270,12 @@ class Relay:
             return
         call.away = False
         meta = message.meta or {}
-        self.spread.reported(link.name, call.function, meta.pop("load", None), now)
+        if "load" in meta:
+            self.spread.reported(link.name, call.function, meta.pop("load"), now)
         self.spread.ended(call, now, meta if isinstance(message, m.Result) else None)
+        if isinstance(message, m.Result) and call.session is None:
+            self._result(call, message.body, meta)
+            return
         if isinstance(message, m.Error) and message.code in NOT_RUN_THERE and self._asks_another(call, link, meta, now):
             return
         if call.session is not None:
@@ -327,20 +329,21 @@ class Relay:
     def _stateless_answer(self, call: Call, message: m.Result | m.Error) -> None:
         meta = {} if message.meta is None else message.meta
         meta["node"] = self._node
-        meta["queue_us"] = max(0, int((call.started - call.arrived) * 1e6))
+        queued = call.started - call.arrived
+        meta["queue_us"] = int(queued * 1e6) if queued > 0.0 else 0
         if isinstance(message, m.Result):
             self._result(call, message.body, meta)
         else:
             self.answer(fx.Answer(call, message.code, b"", message.message, meta))
 
-    def _result(self, call: Call, body: bytes, meta: m.Map | None) -> None:
-        """The usual end of a call to which nothing is attached: `answer` without the value between."""
+    def _result(self, call: Call, body: bytes, meta: m.Map) -> None:
+        """The usual end of a call without a session, to which nothing is attached: `answer` and no value between."""
         self.done_with(call)
         if not call.answered:
             link, id_ = call.origin
-            meta = self._ending(call, link, meta, ran=True)
+            ending = self._ending(call, link, meta, ran=True)
             if not link.closed:
-                link.send(encode_result(id_, body, meta))
+                link.send(encode_result(id_, body, ending))
                 self._touched.add(link)
 
     def call_lost(self, call: Call, code: int, message: str) -> None:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+RESULT_OR_ERROR = (m.Result, m.Error)
+"""Made once: a union of types is made anew wherever it is written."""
+
 DEFAULT_MS = 2000
 """`[calls] deadline`, where the function is not known."""
 
@@ -209,8 +212,9 @@ class Workers:
 
     def submit(self, call: Call, now: float) -> str | None:
         """Queue a call for its function's pool; the reason when that is impossible."""
-        key = call.session if call.session is not None else str(call.serial)
-        function = self.version_for(call.function, key)
+        function = self.functions.get(call.function)
+        if call.function in self._canaries:
+            function = self.version_for(call.function, call.session or str(call.serial))
         if function is None:
             return f"{call.function} is not deployed here"
         if not function.pool.submit(call):
@@ -388,11 +392,11 @@ class Workers:
         worker: Worker = link.info["worker"]
         now = trio.current_time()
         for message in messages:
-            if isinstance(message, m.Hello):
+            if isinstance(message, RESULT_OR_ERROR):
+                self._one_answer(worker, message, now)
+            elif isinstance(message, m.Hello):
                 worker.deltas = message.info.get("deltas") is True
                 worker.ready.set()
-            elif isinstance(message, m.Result | m.Error):
-                self._one_answer(worker, message, now)
             elif isinstance(message, m.Reply) and message.id in worker.verbs:
                 worker.verbs.pop(message.id)(message)
             elif isinstance(message, m.Invoke):
@@ -401,18 +405,16 @@ class Workers:
             self._hungry.add(worker.function)
 
     def _one_answer(self, worker: Worker, message: m.Result | m.Error, now: float) -> None:
-        verb = worker.verbs.pop(message.id, None)
-        if verb is not None:
-            if isinstance(message, m.Error):
-                verb(message)
-            return
         call = worker.calls.pop(message.id, None)
         if call is None:
+            verb = worker.verbs.pop(message.id, None)
+            if verb is not None and isinstance(message, m.Error):
+                verb(message)
             return
         if worker.children:
             self.nested.parent_ended(worker, call)
         if worker.seat is None:
-            run = (message.meta or {}).get("run_us")
+            run = message.meta.get("run_us") if message.meta else None
             seconds = run / 1e6 if type(run) is int else now - call.started
             worker.function.pool.finished(worker, call, seconds, now)
         self._answered(call, message, now)
