@@ -92,6 +92,11 @@ class Pool:
         return list(self._queue)
 
     @property
+    def waiting(self) -> bool:
+        """Whether any call waits for a container."""
+        return bool(self._queue)
+
+    @property
     def may_grow(self) -> bool:
         """Whether a container starts, or may be started."""
         return self.starting > 0 or len(self._held) < self._maximum

@@ -52,6 +52,7 @@ class Deadlines:
         self._relay.send_answer(fx.Answer(call, 401, b"", why, ran))
         if call.container is None and not call.away:
             self._relay.done_with(call)
+            self._relay.expired(call)
 
     def cancel(self, link: Link, id_: int, now: float) -> None:
         """Nobody waits for a call of `link`: drop it if it has not begun, tell the node that has it, else let

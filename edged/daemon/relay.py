@@ -257,6 +257,7 @@ class Relay:
                 checkpoint_seconds=manifest.durability.seconds,
                 follow=manifest.modes.follow,
                 max_pause=manifest.modes.max_pause,
+                shared=version.shared,
             )
             seat = self.seats[key] = Seat(key, self._node, self._boot, rules)
         return seat
@@ -354,6 +355,13 @@ class Relay:
             self.perform(seat, lambda s: s.on_lost(call, code, message, now))
         else:
             self.answer(fx.Answer(call, code, b"", message, None))
+
+    def expired(self, call: Call) -> None:
+        """A call's time was over before a container had it: the pool lets go of it without a word, its session is told."""
+        seat = self.seats.get(SessionKey(call.function, call.session or ""))
+        if seat is not None and call.mode == "remote":
+            now = trio.current_time()
+            self.perform(seat, lambda s: s.on_lost(call, 401, "the deadline has passed", now))
 
     def answer(self, answer: fx.Answer) -> None:
         """Tell the caller, and whoever is attached to the call."""

@@ -101,6 +101,16 @@ class Deployed:
         self.pool = Pool(limits.min, limits.max, spec.manifest.calls.queue)
         self.workers: set[Worker] = set()
         self.broken = ""
+        self.shared: set[str] = set()
+        """Names of its methods that change nothing, once a container has said so."""
+
+
+def shared_methods(info: m.Map) -> set[str]:
+    """The names under which a container's readers are called, from its HELLO."""
+    methods = info.get("methods")
+    rows = methods.items() if isinstance(methods, dict) else ()
+    names = {name for name, about in rows if isinstance(about, dict) and about.get("shared") is True}
+    return names | {""} if info.get("default") in names else names
 
 
 def _kept(old: dict[str, Deployed], spec: Spec) -> Deployed:
@@ -396,6 +406,7 @@ class Workers:
                 self._one_answer(worker, message, now)
             elif isinstance(message, m.Hello):
                 worker.deltas = message.info.get("deltas") is True
+                worker.function.shared.update(shared_methods(message.info))
                 worker.ready.set()
             elif isinstance(message, m.Reply) and message.id in worker.verbs:
                 worker.verbs.pop(message.id)(message)
@@ -460,6 +471,7 @@ class Workers:
             worker.link.send(encode(m.Cancel(waiting.serial)))
         if taken:
             self._touch(worker.link)
+        if worker.function.pool.waiting:
             self.feed(worker.function, now)
 
     def look_after(self, now: float) -> None:

@@ -183,3 +183,16 @@ def test_a_call_counts_as_in_flight_until_its_work_ends(nodes: Nodes, tmp_path: 
         until(lambda: edgectl(address, "top")["load"][0]["functions"]["sleeper"]["busy"] == 0)
         wire.send(*[sleep(2000 + n, 0.0) for n in range(MAX_INFLIGHT)])
         assert all(isinstance(wire.answer(2000 + n), m.Result) for n in range(MAX_INFLIGHT))
+
+
+def test_a_session_goes_on_after_a_call_that_expired_in_the_pools_queue(nodes: Nodes, tmp_path: Path) -> None:
+    """Its call waited for a container when its time was over: that one was not run, the next one is."""
+    one_container(nodes, tmp_path, "n1")
+    with closing(Wire(nodes.addresses["n1"])) as wire:
+        wire.send(sleep(1, 0.5))
+        until(lambda: edgectl(nodes.addresses["n1"], "top")["load"][0]["functions"]["sleeper"]["busy"] == 1)
+        wire.send(sleep(2, 0.0, "s", timeout_ms=100), sleep(3, 0.0, "s"))
+        expired = wire.answer(2)
+        assert isinstance(expired, m.Error)
+        assert (expired.code, expired.meta and expired.meta.get("ran")) == (401, False)
+        assert isinstance(wire.answer(3), m.Result)

@@ -52,6 +52,8 @@ class History:
         if answer.code == 301 and not tried_again:
             assert token not in self.acked, "a call that succeeded was said to have failed"
             self.raised.add(token)
+        if shared and answer.code == 0 and answer.call.alarm is None:
+            assert int(answer.body) == (answer.meta or {})["version"], "a reader saw another version than it was told"
         if answer.code not in (0, 302) or shared:
             return
         assert token not in self.raised, "a call that failed was said to have succeeded"

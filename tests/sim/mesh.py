@@ -50,7 +50,7 @@ class Mesh:
         self.deltas = chance.random() < 0.7
         chunk = chance.choice((2, 6, 1000))
         pieces = {"deltas_from": 0, "max_pause": chance.choice((0.02, 0.5)), "chunk": chunk}
-        self.rules = Rules(("remote", "local"), 0.0, 500, keep, durability, *often, **pieces)
+        self.rules = Rules(("remote", "local"), 0.0, 500, keep, durability, *often, **pieces, shared={"get"})
         self.history = History(durability)
         self.store = Store(self.key, self.clock, chance, self.faults, self.history)
         self.store.written = self._handed_over

@@ -95,7 +95,7 @@ def forgotten_without_a_word(patch: Patch) -> None:
 
 def expired_retries_are_dropped(patch: Patch) -> None:
     """A retry attached to a call that expired in the queue goes with it."""
-    patch.setattr(endings, "_drop_expired", lambda call, queue, effects: None)
+    patch.setattr(endings, "drop_expired", lambda call, queue, effects: None)
 
 
 def late_answers_count(patch: Patch) -> None:

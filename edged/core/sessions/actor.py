@@ -6,6 +6,7 @@ cost every call a layer.
 """
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -35,10 +36,12 @@ class Rules:
     durability: str
     checkpoint_calls: int
     checkpoint_seconds: float
-    follow: bool = False
     deltas_from: int = WORTH
     max_pause: float = 0.5
     chunk: int = CHUNK
+    follow: bool = False
+    shared: Collection[str] = ()
+    """Methods that change nothing, as far as a container has said."""
 
 
 class Wish(NamedTuple):
@@ -81,6 +84,7 @@ class Actor:
         self.head: Call | None = None
         self.record: Record | None = None
         self.own: deque[Call] = deque()
+        self.readers: dict[int, Call] = {}
         self.container: Any = None
         self.deltas = False
         self.window = Window(rules.dedup)
@@ -130,7 +134,7 @@ class Actor:
     @property
     def quiet(self) -> bool:
         """Whether nothing is under way and nothing would be lost with this object."""
-        return self.state is S.FREE and not self.queue and self.head is None and not self.wish
+        return self.state is S.FREE and not (self.queue or self.head or self.wish or self.readers)
 
     @property
     def unsaved(self) -> int:

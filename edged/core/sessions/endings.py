@@ -21,11 +21,11 @@ def next_living(queue: deque[Call], effects: list[Effect]) -> Call | None:
         call = queue.popleft()
         if not call.answered:
             return call
-        _drop_expired(call, queue, effects)
+        drop_expired(call, queue, effects)
     return None
 
 
-def _drop_expired(call: Call, queue: deque[Call], effects: list[Effect]) -> None:
+def drop_expired(call: Call, queue: deque[Call], effects: list[Effect]) -> None:
     """Of the retries attached to an expired call the first that is waited for takes its place."""
     attached, call.attached = [c for c in call.attached if not c.answered], []
     if attached:

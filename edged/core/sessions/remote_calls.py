@@ -26,7 +26,7 @@ from .answers import (
     said,
     too_old,
 )
-from .endings import next_living, refuse_all, send_away
+from .endings import drop_expired, next_living, refuse_all, send_away
 from .wishes import prefer
 from .writes import NO_RECORD, commit, reclaim
 
@@ -211,4 +211,10 @@ def lost(actor: Actor, call: Call, code: int, message: str) -> list[Effect]:
     The next one waits for a read, so that a pool that refuses at once is not asked again within this step.
     """
     actor.record = None
-    return _ended(actor, Answer(call, code, b"", message, None))
+    if not call.answered:
+        return _ended(actor, Answer(call, code, b"", message, None))
+    effects: list[Effect] = []  # it expired in the pool's queue; a retry attached to it may have time left
+    drop_expired(call, actor.queue, effects)
+    actor.head = None
+    actor.go(S.FREE)
+    return effects

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..calls import Call
 from ..effects import Effect, Release, Said
-from ..transition import SERVING_LOCAL, S
+from ..transition import SERVING_LOCAL, SERVING_REMOTE, S
 from . import (
     checkpoints,
     endings,
@@ -18,6 +18,7 @@ from . import (
     local_calls,
     localize,
     migrate,
+    readers,
     remote_calls,
     target,
     wishes,
@@ -129,6 +130,8 @@ class Seat(Actor):
         if self.state in SERVING_LOCAL:
             effects = local_calls.admit(self, call, now)
             return effects if call.alarm is None else self._then(effects, now)
+        if call.method in self.rules.shared and self.state in SERVING_REMOTE and call.alarm is None:
+            return readers.begin(self, call)
         effects = remote_calls.enqueue(self, call)
         return self._then(effects, now) if self.state is S.FREE else effects
 
@@ -141,12 +144,17 @@ class Seat(Actor):
             effects = local_calls.answered(self, call, code, body, message, meta, now)
         elif call is self.head and self.state is S.RUNNING:
             effects = remote_calls.answered(self, call, code, body, message, meta, blob)
+        elif (token := readers.token_of(self, call)) is not None:
+            effects = readers.answered(self, token, code, body, message, meta)
+            return self._then(effects, now) if self.state is S.FREE else effects
         else:
             return []
         return self._then(effects, now)
 
     def on_lost(self, call: Call, code: int, message: str, now: float) -> list[Effect]:
         """The pool could not run `call`, or the container that ran it died."""
+        if (token := readers.token_of(self, call)) is not None:
+            return readers.lost(self, token, code, message)
         if call is not self.head or self.state is not S.RUNNING:
             return []
         return self._then(remote_calls.lost(self, call, code, message), now)
@@ -155,6 +163,9 @@ class Seat(Actor):
         """The answer of an `Ask`."""
         if self.saving is not None and token == self.saving.token:
             return self._then(checkpoints.stored(self, outcome), now)
+        if token in self.readers:
+            effects = readers.has_read(self, token, outcome)
+            return self._then(effects, now) if self.state is S.FREE else effects
         step = STORE.get(self.state) if token == self.token else None
         return self._then(step(self, outcome, now), now) if step is not None else []
 
