@@ -25,7 +25,7 @@ from edged.core.records import (
 )
 from edged.core.regression import Guard, Regression
 
-from .stores import Store, StoreStatistics, answer_soon, ask
+from .stores import Store, StoreStatistics, answer_soon
 
 log = logging.getLogger(__name__)
 
@@ -85,14 +85,27 @@ class GuardedStore:
         """Page by page; False if the store is away again."""
         op = ListSessions()
         while True:
-            outcome = await ask(self._store, op)
+            outcome = await self._audited(op)
             if not isinstance(outcome, Listed):
                 return False
-            for regression in self._guard.audit(op, outcome):
-                self._tell(regression)
             if len(outcome.rows) < MAX_PAGE:
                 return True
             op = op._replace(after=outcome.rows[-1][0])
+
+    async def _audited(self, op: ListSessions) -> Outcome:
+        """A page, looked at as it is answered: when this task goes on, later writes may have been answered too."""
+        answered = trio.Event()
+        outcomes: list[Outcome] = []
+
+        def done(outcome: Outcome) -> None:
+            for regression in self._guard.audit(op, outcome) if isinstance(outcome, Listed) else ():
+                self._tell(regression)
+            outcomes.append(outcome)
+            answered.set()
+
+        self._store.submit(op, done)
+        await answered.wait()
+        return outcomes[0]
 
     def statistics(self) -> StoreStatistics:
         """As of the store within."""

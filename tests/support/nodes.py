@@ -38,6 +38,7 @@ class Nodes:
         labels: list[str] | None = None,
         stop_at: str = "",
         store: str = "",
+        listen: str = "127.0.0.1:0",
     ) -> str:
         """Start a node, again with what its former life left; its address. On a `host` of a LAN it listens
         everywhere and seeks by mDNS, and by seeds that are given only. It stops at the steps `stop_at` (`stopped`)."""
@@ -51,7 +52,7 @@ class Nodes:
         config = self._root / f"{name}.toml"
         config.write_text(
             f'[node]\nname = "{name}"\ndata_dir = "{data}"\nlabels = {labels or []}\n'.replace("'", '"')
-            + f'[listen]\naddress = "{host.listens if host else "127.0.0.1:0"}"\nadmin = "{data}/admin.sock"\n'
+            + f'[listen]\naddress = "{host.listens if host else listen}"\nadmin = "{data}/admin.sock"\n'
             + f'[mesh]\nname = "{mesh}"\nseeds = {seeds}\n'.replace("'", '"')
             + f'[store]\nurl = "{store}"\n'
             f"[capacity]\ncontainers = {containers}\n"
