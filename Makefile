@@ -4,12 +4,13 @@ BIN := .venv/bin
 KEEP ?=
 WORLDS ?= 1000000
 
-.PHONY: help deps test soak lint demo bench bench-balance bench-stores clean
+.PHONY: help deps test soak soak-chaos lint demo bench bench-balance bench-stores clean
 help:
 	@echo "make demo        a mesh on loopback with a fleet of robot arms, and an account of every call"
 	@echo "make demo KEEP=1 the same, and the mesh stays up with commands to try"
 	@echo "make test        everything that CI checks"
 	@echo "make soak        WORLDS=1000000 simulated meshes on all cores, other ones each time"
+	@echo "make soak-chaos  three nodes and a Redis: 128,000 calls, 300 moves, each node killed twice, pauses; some minutes"
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make bench       edged beside raw chains (and NATS where it is installed), about three minutes"
 	@echo "make bench-balance  the balancing policies beside one central queue, in virtual time and live"
@@ -38,6 +39,9 @@ test: deps lint
 
 soak: $(BIN)/.stamp
 	cd tests && ../$(BIN)/python -m sim.soak $(WORLDS)
+
+soak-chaos: deps $(BIN)/.stamp
+	cd tests && ../$(BIN)/python -m support.chaos 64 2000 300 2 3
 
 demo: deps $(BIN)/.stamp
 	$(BIN)/python tools/demo/run.py $(if $(KEEP),--keep)
