@@ -68,6 +68,12 @@ SCHEMA: s.Schema = {
     },
     "store": {"url": Field(_url, "sqlite:")},
     "capacity": {"containers": Field(s.whole(0, 4096), 8), "memory": Field(s.size, 1 << 30)},
+    "policy": {
+        "guard": Field(s.real(0.1, 0.99), 0.8),
+        "wish_guard": Field(s.real(0.1, 0.99), 0.95),
+        "budget": Field(s.whole(0, 1000), 2),
+        "hysteresis": Field(s.real(0.0, 1.0), 0.02),
+    },
     "security": {
         "insecure": Field(s.boolean, False),
         "gossip_keys": Field(s.many(_key), ()),
@@ -119,6 +125,16 @@ class CapacitySection:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicySection:
+    """[policy]"""
+
+    guard: float
+    wish_guard: float
+    budget: int
+    hysteresis: float
+
+
+@dataclass(frozen=True, slots=True)
 class SecuritySection:
     """[security]"""
 
@@ -135,6 +151,7 @@ class Config:
     mesh: MeshSection
     store: StoreSection
     capacity: CapacitySection
+    policy: PolicySection
     security: SecuritySection
 
 
@@ -147,6 +164,7 @@ def parse_config(source: str, name: str = "") -> Config:
         mesh=MeshSection(**values["mesh"]),
         store=StoreSection(**values["store"]),
         capacity=CapacitySection(**values["capacity"]),
+        policy=PolicySection(**values["policy"]),
         security=SecuritySection(**values["security"]),
     )
     where = s.locate(source)

@@ -5,11 +5,12 @@ Decides nothing beyond whether the manifest is right.
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from edged_protocol.ids import valid_name
 
 from . import schema as s
+from .records import Mode
 from .schema import REQUIRED, Field, Mistakes
 
 __all__ = ["Manifest", "Mistakes", "parse_manifest"]
@@ -39,6 +40,7 @@ SCHEMA: s.Schema = {
         "min_dwell": Field(s.seconds, 5.0),
         "follow": Field(s.boolean, False),
         "max_pause": Field(s.seconds, 0.5),
+        "policy": Field(s.choice("application", "auto", "pinned-local", "pinned-remote"), "application"),
         "sessions_per_container": Field(s.whole(1, 1), 1),
     },
     "durability": {
@@ -82,11 +84,12 @@ class State:
 class Modes:
     """[modes]"""
 
-    allow: tuple[str, ...]
+    allow: tuple[Mode, ...]
     start: str
     min_dwell: float
     follow: bool
     max_pause: float
+    policy: Literal["application", "auto", "pinned-local", "pinned-remote"]
     sessions_per_container: int
 
 

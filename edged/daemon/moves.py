@@ -92,6 +92,8 @@ class Moves:
         if not ending.came.is_set():
             raise call_error(Code.DEADLINE_EXCEEDED, f"the move did not end in {MOVE_SECONDS:g} s")
         ending.check()
+        pause = ending.at - ending.result.get("began", ending.at)
+        self._relay.measuring.ledger.switched(key.function, pause)
         local = move != "externalize"
         where = to.partition("/")[0] or self._node
         return {
@@ -101,7 +103,7 @@ class Moves:
             "node": where if local else None,
             "epoch": seat.epoch,
             "version": seat.version,
-            "pause_ms": round((ending.at - ending.result.get("began", ending.at)) * 1000, 3),
+            "pause_ms": round(pause * 1000, 3),
             "bytes": ending.result.get("size", 0),
             "rounds": ending.result.get("rounds", 0),
             "copy_ms": round(ending.result.get("copied", 0.0) * 1000, 3),

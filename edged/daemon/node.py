@@ -18,6 +18,7 @@ from edged_protocol import messages as m
 
 from . import status
 from .alarms import AlarmClock
+from .brain import Brain
 from .breakpoints import breakpoints
 from .bundles import Bundles, write_whole
 from .connections import Connections
@@ -65,6 +66,7 @@ class Node:
     alarms: AlarmClock
     drain: Drain
     gossip: Gossip
+    brain: Brain
 
     def __init__(self, config: Config, hub: Hub | None = None) -> None:
         self.config = config
@@ -131,6 +133,8 @@ class Node:
         emptying = Emptying(self.relay, self.moves, self.peers)
         self.drain = Drain(emptying, self.deployments.rest, self.events.note)
         self.gossip = Gossip(self)
+        self.brain = Brain(self, self.relay.measuring.ledger)
+        self.relay.measuring.grants = self.brain.grants
         self.alarms = AlarmClock(self.name, self.relay, self.store, self.timers)
         self.relay.alarm_due = self.alarms.due
         self.deadlines = Deadlines(self.relay, self.workers)
@@ -165,6 +169,7 @@ class Node:
         nursery.start_soon(self.alarms.run)
         nursery.start_soon(self.connections.keep_alive)
         nursery.start_soon(self._housekeeping)
+        nursery.start_soon(self.brain.run)
         nursery.start_soon(Renewal(self.relay, self.workers, self.moves).run)
         nursery.start_soon(Follower(self.relay, self.moves, self.peers, self.events.note).run)
         nursery.start_soon(Locations(self.relay, self.router, self.peers).run)

@@ -25,6 +25,7 @@ from edged_protocol.ids import valid_session
 from edged_protocol.limits import MAX_HOPS, MAX_INFLIGHT, MAX_TIMEOUT_MS
 
 from .link import Link
+from .measuring import Measuring
 from .spread import NOT_RUN_THERE, Spread
 from .stores import Store
 from .timers import Timers
@@ -85,6 +86,7 @@ class Relay:
         self.draining = False
         """The node is about to stop: it finishes what it has and takes no more."""
         self.served = 0
+        self.measuring = Measuring()
 
     def touch(self, link: Link) -> None:
         """`link` has bytes for the next `settle`."""
@@ -132,6 +134,7 @@ class Relay:
         link.inflight += 1
         call.holds = True
         self.calls[serial] = call
+        self.measuring.arrived(call, link, now)
         self.route(call, now)
 
     def route(self, call: Call, now: float) -> None:
@@ -323,6 +326,7 @@ class Relay:
         seat = self.seats.get(SessionKey(call.function, call.session))
         if seat is not None:
             meta = message.meta
+            self.measuring.ran(call, meta)
             if meta is not None and "alarms" in meta:
                 meta = asked_alarms(call, meta)
             self.perform(seat, lambda s: s.on_answer(call, code, body, text, meta, blob, now))
@@ -447,6 +451,7 @@ class Relay:
             self._send_on(effect, now)
         elif isinstance(effect, fx.Located):
             self.router.located(seat.key, effect.node, effect.epoch)
+            self.measuring.ledger.moved(seat.key, now)
         elif isinstance(effect, fx.Done):
             if effect.asker is not None:
                 effect.asker(effect.code, effect.message, effect.result)
@@ -494,8 +499,8 @@ class Relay:
         token = effect.token
         self._store.submit(
             effect.op,
-            lambda outcome: self._step(
-                seat, lambda s: s.on_store(token, outcome, trio.current_time())
+            self.measuring.asked(
+                seat, lambda outcome: self._step(seat, lambda s: s.on_store(token, outcome, trio.current_time()))
             ),
         )
 

@@ -12,6 +12,7 @@ from edged.core.records import (
     ListSessions,
     Load,
     Loaded,
+    Mode,
     Op,
     Outcome,
     Record,
@@ -25,7 +26,7 @@ from edged_protocol.errors import CallError, Code, call_error
 from .link import Link
 from .moves import MOVE_SECONDS
 from .stores import ask
-from .verb_params import optional_text, session_after, session_key, whole
+from .verb_params import optional_text, session_after, session_key, text, whole
 
 if TYPE_CHECKING:
     from .node import Node
@@ -74,7 +75,7 @@ async def asked(node: "Node", op: Op) -> Outcome:
     return outcome
 
 
-async def _loaded(node: "Node", key: SessionKey, results: tuple[bytes, ...] | None) -> Loaded:
+async def loaded(node: "Node", key: SessionKey, results: tuple[bytes, ...] | None) -> Loaded:
     """The record, which is there. Raises CallError."""
     outcome = await asked(node, Load(key, results))
     if not isinstance(outcome, Loaded) or outcome.record is None:
@@ -85,8 +86,8 @@ async def _loaded(node: "Node", key: SessionKey, results: tuple[bytes, ...] | No
 async def session_get(node: "Node", link: Link, request: m.Request) -> Answer:
     """One session; its owner adds what only its memory knows."""
     key = session_key(request)
-    loaded = await _loaded(node, key, None)
-    record = loaded.record
+    found = await loaded(node, key, None)
+    record = found.record
     assert record is not None
     if record.mode == "local" and record.owner != node.name and record.owner in node.relay.peers:
         reply = await node.peers.ask(record.owner, request.verb, request.params)
@@ -101,7 +102,7 @@ async def session_get(node: "Node", link: Link, request: m.Request) -> Answer:
         "unsaved_calls": seat.unsaved if seat else 0,
         "serving": serving,
         "state_bytes": len(record.state or b"") + sum(map(len, record.deltas)),
-        "results": len(loaded.results),
+        "results": len(found.results),
         "updated": record.updated,
     }, None
 
@@ -118,11 +119,31 @@ async def session_move(node: "Node", link: Link, request: m.Request) -> Answer:
         reply = await node.peers.ask(doer, request.verb, {**request.params, "here": True}, MOVE_SECONDS + 3)
         return reply.result, None
     how = bool(request.params.get("force")), bool(request.params.get("stop"))
-    return await node.moves.move(key, move, to or "", *how), None
+    result = await node.moves.move(key, move, to or "", *how)
+    if request.params.get("cause") != "network":
+        _hold(node, key, result["mode"])
+    return result, None
+
+
+def _hold(node: "Node", key: SessionKey, mode: Mode) -> None:
+    """What an operator moved stays there for a while, whichever node looks after it then."""
+    node.brain.hold(key, mode)
+    for link in node.relay.peers.values():
+        node.peers.request(link, "session.hold", {**key._asdict(), "mode": mode}, None, lambda _: None)
+        link.flush()
+
+
+async def session_hold(node: "Node", link: Link, request: m.Request) -> Answer:
+    """An operator moved a session."""
+    mode = text(request, "mode")
+    if mode not in ("local", "remote"):
+        raise call_error(Code.BAD_REQUEST, "session.hold: mode is local or remote")
+    node.brain.hold(session_key(request), "local" if mode == "local" else "remote")
+    return {}, None
 
 
 async def _owner(node: "Node", key: SessionKey) -> str:
-    record = (await _loaded(node, key, ())).record
+    record = (await loaded(node, key, ())).record
     if record is None or record.mode != "local":
         raise call_error(Code.BAD_REQUEST, "the session is not local-state")
     return record.owner or node.name

@@ -50,10 +50,16 @@ def body(node: "Node") -> bytes:
         "sessions": [_local(node), len(node.relay.seats)],
         "state": state(node),
         "functions": {name: rows[name] for name in busiest},
+        **node.brain.told(),
     }
-    while len(packed := pack(said)) > MAX_BODY and said["functions"]:
-        said["functions"].popitem()
+    while len(packed := pack(said)) > MAX_BODY and (fullest := max(_tables(said), key=len, default=None)):
+        fullest.popitem()
     return packed if len(packed) <= MAX_BODY else b""
+
+
+def _tables(said: m.Map) -> list[m.Map]:
+    """What may be left out where it does not fit, a row at a time."""
+    return [said[name] for name in ("functions", "sessions_of") if said.get(name)]
 
 
 def loads(node: "Node") -> list[m.Map]:

@@ -18,6 +18,7 @@ from edged_protocol.errors import CallError, Code, call_error
 
 from . import dead_verbs as d
 from . import function_verbs as f
+from . import policy_verbs as p
 from . import session_verbs as s
 from .host import StartFailed
 from .link import Link
@@ -121,6 +122,12 @@ VERBS: dict[str, Verb] = {
     "session.localize": s.session_move,
     "session.externalize": s.session_move,
     "session.migrate": s.session_move,
+    "session.explain": p.session_explain,
+    "policy.get": p.policy_get,
+    "policy.explain": p.policy_explain,
+    "policy.what_if": p.policy_what_if,
+    "policy.freeze": p.policy_freeze,
+    "policy.thaw": p.policy_freeze,
     "session.dead": d.session_dead,
     "session.replay": d.session_dead_edit,
     "session.drop": d.session_dead_edit,
@@ -131,6 +138,7 @@ NODE_VERBS: dict[str, Verb] = {
     "node.exchange": node_exchange,
     "node.sessions": node_sessions,
     "function.fetch": f.function_fetch,
+    "session.hold": s.session_hold,
 }
 AT_ONCE: dict[str, Callable[["Node", m.Request], m.Reply | m.Error]] = {
     "node.ping": node_ping,

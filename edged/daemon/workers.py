@@ -346,6 +346,11 @@ class Workers:
             self._starting += 1
             self._nursery.start_soon(self._own_container, function, done)
 
+    def has_room_for_session(self) -> bool:
+        """Whether a session could have a container of its own now."""
+        now = trio.current_time()
+        return self.used < self._slots or any(version.pool.idle(now, 0.0) for version in self.versions())
+
     def _make_room_for_session(self) -> bool:
         if self.used < self._slots:
             return True

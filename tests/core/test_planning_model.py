@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.core.planning.latency import Setting, best, curve, last_stable, point
-from edged.core.planning.mix import Stream, predict, splits
+from edged.core.planning.mix import CLOSED, Stream, predict
 from edged.core.planning.provision import cap, provision, violation
 from edged.core.planning.queues import NO_WAIT, Response, Wait, blocked, quantile, wait
 
@@ -202,19 +202,6 @@ def test_rates_add_up(rates: list[float], containers: int) -> None:
         assert isclose(apart.mean, together.mean, rel_tol=1e-6)
 
 
-@given(RATES, st.integers(1, 20))
-def test_splits_take_the_busiest_first(rates: list[float], containers: int) -> None:
-    """Each step makes one session more local, and never a quieter one before a busier one."""
-    streams = [Stream(rate, 1.0, 3.0) for rate in rates]
-    found = dict(splits(streams, containers))
-    assert list(found) == list(range(min(len(rates), containers) + 1))
-    order = sorted(rates, reverse=True)
-    for k, seen in found.items():
-        if seen.stable:
-            share = sum(part for part, _ in seen.local)
-            assert isclose(share, sum(order[:k]) / sum(order), rel_tol=1e-9, abs_tol=1e-12)
-
-
 def test_functions_that_share_containers() -> None:
     """One server: the mean wait of both is that of Pollaczek and Khinchine, and each has its own service on top."""
     fast, slow = Stream(0.2, 0.1, 0.5), Stream(0.1, 1.0, 4.0)
@@ -232,6 +219,17 @@ def test_calls_of_a_session_in_turn() -> None:
     assert isclose(point(free._replace(serial=True), 0).mean, 1 / (1 / 3 - 0.1), rel_tol=1e-9)
     assert not point(free._replace(serial=True, rate=0.34), 0).stable
     assert isclose(point(free._replace(serial=True, remote=1.0, store=2.0), 0).mean, 3 + 0.1 * (9 + 1) / 2 / (1 - 0.3))
+
+
+@given(st.floats(1, 50), st.integers(1, 8))
+def test_clients_that_wait_for_their_answers(rate: float, clients: int) -> None:
+    """Measured rates that no session could bear leave a prediction, and local is still the better place."""
+    streams = [Stream(rate, 0.01, 0.03, store=0.01)] * clients
+    strict = predict([], streams, 16, serial=True)
+    assert not (strict.stable and rate * 0.04 > 1)
+    remote, local = (predict(own, rest, 16, serial=True, busiest=CLOSED) for own, rest in (([], streams), (streams, [])))
+    assert remote.stable
+    assert local.mean < remote.mean
 
 
 @settings(max_examples=50)

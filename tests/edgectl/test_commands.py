@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from fake_broker import FakeBroker
 
 from edgectl import upload
-from edgectl.cli import COMMANDS, DEAD_COMMANDS, SESSION_COMMANDS, main
+from edgectl.cli import COMMANDS, DEAD_COMMANDS, POLICY_COMMANDS, SESSION_COMMANDS, main
 from edgectl.hints import suggestion
 from edgectl.render import listing
 from edged.cli import main as edged
@@ -360,12 +360,12 @@ def test_nobody_there_says_how_to_name_a_node() -> None:
 def pages() -> list[tuple[Any, list[str], str]]:
     """Every help page of both programs: program, words, what its example must contain."""
     tools = [(main, [*group, row.name]) for group, rows in ROWS for row in rows]
-    daemons = [(edged, [name]) for name in ("run", "check", "dev")]
+    daemons = [(edged, words) for words in (["run"], ["check"], ["dev"], ["plan", "latency"], ["plan", "provision"])]
     named = [(program, words, " ".join(words)) for program, words in [*tools, *daemons]]
-    return [(main, [], ""), (main, ["session"], "session"), (edged, [], ""), *named]
+    return [(main, [], ""), (main, ["session"], "session"), (main, ["policy"], "policy"), (edged, ["plan"], "plan"), (edged, [], ""), *named]
 
 
-ROWS: list[tuple[list[str], Any]] = [([], COMMANDS), (["session"], SESSION_COMMANDS), (["dead"], DEAD_COMMANDS)]
+ROWS: list[tuple[list[str], Any]] = [([], COMMANDS), (["session"], SESSION_COMMANDS), (["dead"], DEAD_COMMANDS), (["policy"], POLICY_COMMANDS)]
 
 
 @pytest.mark.parametrize(("program", "words", "name"), pages(), ids=lambda v: str(v)[:30])
@@ -374,7 +374,7 @@ def test_every_help_page_has_an_example(program: Any, words: list[str], name: st
     result = CliRunner().invoke(program, [*words, "--help"])
     assert result.exit_code == 0
     tool = "edgectl" if program is main else "edged"
-    assert re.search(rf"Example: {tool} .*{name}", " ".join(result.stdout.split()))
+    assert re.search(rf"Examples?: {tool} .*{name}", " ".join(result.stdout.split()))
     assert "..." not in re.sub(r"\[[A-Z]+\]\.\.\.", "", result.stdout)
     assert CliRunner().invoke(program, [*words, "-h"]).stdout == result.stdout
 

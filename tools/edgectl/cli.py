@@ -5,6 +5,7 @@ Decides options, help and exit codes. Refuses to know the wire and how results l
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -14,7 +15,7 @@ from edged_protocol.client import Unreachable
 from edged_protocol.errors import CallError
 from edged_protocol.limits import MAX_TIMEOUT_MS
 
-from . import arguments, commands
+from . import arguments, commands, policy
 from .addresses import targets
 from .commands import CALL_SECONDS, Desk
 from .failures import INTERRUPTED, UNREACHABLE, exit_code
@@ -230,6 +231,38 @@ SESSION_COMMANDS = (
         "edgectl session migrate counter/kitchen --to hall-4",
         (_SESSION, _TO_REQUIRED),
     ),
+    Row(
+        "explain",
+        policy.session_explain,
+        "Why it is where it is, with the numbers.",
+        "edgectl session explain counter/kitchen",
+        (_SESSION,),
+    ),
+)
+_FUNCTION_OPTIONAL = _argument("function", "[FN]", required=False)
+POLICY_COMMANDS = (
+    Row("get", policy.get, "Who chooses the modes, and what was measured.", "edgectl policy get"),
+    Row(
+        "freeze",
+        partial(policy.still, "policy.freeze"),
+        "Let the mesh move nothing by itself. On all nodes, until thaw; applications and operators go on.",
+        "edgectl policy freeze",
+    ),
+    Row("thaw", partial(policy.still, "policy.thaw"), "Let the mesh move sessions again.", "edgectl policy thaw"),
+    Row(
+        "explain",
+        policy.explain,
+        "The last plans and moves, with reasons. To undo one, move the session back: it then stays there for ten minutes.",
+        "edgectl policy explain counter",
+        (_FUNCTION_OPTIONAL,),
+    ),
+    Row(
+        "what-if",
+        policy.what_if,
+        "Latency by number of local sessions. With what the mesh measures now, of all functions, or of FN with the others as they are; whoever chooses now.",
+        "edgectl policy what-if counter --plot",
+        (_FUNCTION_OPTIONAL, click.Option(["--plot"], is_flag=True, help="draw it in the terminal")),
+    ),
 )
 
 DEAD_COMMANDS = (
@@ -344,10 +377,20 @@ def dead_group() -> None:
     """
 
 
+@main.group("policy", context_settings=HELP_OPTIONS)
+def policy_group() -> None:
+    """What the mesh does with sessions by itself, and why.
+
+    Example: edgectl policy what-if
+    """
+
+
 for _row in COMMANDS:
     main.add_command(_command(_row))
 for _row in SESSION_COMMANDS:
     session_group.add_command(_command(_row))
+for _row in POLICY_COMMANDS:
+    policy_group.add_command(_command(_row))
 for _row in DEAD_COMMANDS:
     dead_group.add_command(_command(_row))
 

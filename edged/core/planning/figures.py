@@ -67,11 +67,11 @@ def figures(function: Function) -> Figures:
         fixed_rate=sum(believed(sorted_["fixed"])),
         service_local=function.service_local,
         service_remote=function.service_remote,
-        rates=_groups(rates),
+        rates=groups(rates),
     )
 
 
-def _groups(rates: Sequence[float]) -> tuple[float, ...]:
+def groups(rates: Sequence[float]) -> tuple[float, ...]:
     """Means of equal parts; one where all are equal."""
     if not rates:
         return ()

@@ -46,6 +46,7 @@ class Ledger:
     def __init__(self) -> None:
         self._known: OrderedDict[SessionKey, Known] = OrderedDict()
         self._means: dict[str, tuple[Mean, Mean, Mean, Mean]] = {}
+        self._reading: dict[str, float] = {}
 
     def called(self, key: SessionKey, via: str, now: float) -> None:
         """A call came, from a device here ("") or through node `via`."""
@@ -72,6 +73,11 @@ class Ledger:
         known = self._known.get(key)
         return known.wish if known else None
 
+    def entrance(self, key: SessionKey) -> str:
+        """The node through which it was called last; "" for this one."""
+        known = self._known.get(key)
+        return known.entrance if known else ""
+
     def moved(self, key: SessionKey, now: float) -> None:
         """Its mode or its node has changed."""
         (self._known.get(key) or self._new(key, now)).moved = now
@@ -86,9 +92,13 @@ class Ledger:
         """A call kept a container busy."""
         self._times(function)[mode == "remote"].add(seconds)
 
-    def stored(self, function: str, seconds: float) -> None:
-        """What a remote-state call waited for the store."""
-        self._times(function)[2].add(seconds)
+    def read(self, function: str, seconds: float) -> None:
+        """A remote-state call waited for its record."""
+        self._reading[function] = self._reading.get(function, 0.0) + seconds
+
+    def committed(self, function: str, seconds: float) -> None:
+        """One waited for its commit. Several may follow on one read: all that was waited is spread over them."""
+        self._times(function)[2].add(seconds + self._reading.pop(function, 0.0))
 
     def switched(self, function: str, seconds: float) -> None:
         """For how long a session's calls waited for its move."""
@@ -102,6 +112,7 @@ class Ledger:
         """All others are deployed no more."""
         for name in self._means.keys() - functions:
             del self._means[name]
+            self._reading.pop(name, None)
 
     def remembered(self, now: float) -> Iterator[SessionKey]:
         """Sessions that were called lately; the others are forgotten."""

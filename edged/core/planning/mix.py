@@ -12,7 +12,7 @@ the rest of the containers. Sources: the paper's scenario 1 where all are alike;
   same, and that the tail keeps its shape, are approximations.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -22,6 +22,11 @@ SCATTERED = 1.5
 """By how much of it the wait is longer with a queue on each of many nodes than with one for all: a call may wait on one
 node while a container is free on another. Measured in the laboratory with the mesh's own balancing: with four nodes
 the wait is 1.6 to 2.6 times that of one queue."""
+
+
+CLOSED = 0.9
+"""The most that a session is taken to be busy with itself where rates are measured. A client that waits for each answer
+before its next call seems to be as busy as can be, in either mode, and yet its calls wait for nobody."""
 
 
 class Stream(NamedTuple):
@@ -67,14 +72,23 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    local: Sequence[Stream], remote: Sequence[Stream], containers: int, *, serial: bool = False, nodes: int = 1
+    local: Sequence[Stream],
+    remote: Sequence[Stream],
+    containers: int,
+    *,
+    serial: bool = False,
+    nodes: int = 1,
+    busiest: float = 1.0,
 ) -> Prediction:
     """What is seen when the `local` streams have a container a session, and the `remote` ones share `containers`,
-    which are on so many nodes."""
+    which are on so many nodes. No session counts as busier with itself than `busiest`; 1: then it is not stable."""
     offered = sum(s.many * s.rate * s.remote for s in remote)
     utilisation = offered / containers if containers > 0 else (inf if offered else 0.0)
-    locals_ = [(s.many * s.rate, own_container(s)) for s in local if s.many]
-    remotes = [(s.many * s.rate, one) for s, one in zip(remote, pool(remote, containers, serial=serial, nodes=nodes), strict=True) if s.many]
+    locals_ = [(s.many * s.rate, own_container(s, busiest)) for s in local if s.many]
+    pooled = pool(remote, containers, nodes)
+    if serial:
+        pooled = [one and in_turn(s.rate, one, busiest) for s, one in zip(remote, pooled, strict=True)]
+    remotes = [(s.many * s.rate, one) for s, one in zip(remote, pooled, strict=True) if s.many]
     parts = [*locals_, *remotes]
     if any(response is None for _, response in parts):
         return Prediction(False, inf, utilisation, (), ())
@@ -83,15 +97,16 @@ def predict(
     return Prediction(True, mean, utilisation, _shares(locals_, total), _shares(remotes, total))
 
 
-def own_container(stream: Stream) -> Response | None:
+def own_container(stream: Stream, busiest: float = 1.0) -> Response | None:
     """A local-state session; None when it gets more calls than its container can run."""
-    waits = wait(1, stream.rate, stream.local)
+    busy = min(stream.rate * stream.local, busiest)
+    if busy >= 1:
+        return None
+    waits = wait(1, busy / stream.local, stream.local) if busy else NO_WAIT
     return None if waits is None else Response(waits, stream.local)
 
 
-def pool(
-    streams: Sequence[Stream], containers: int, *, serial: bool = False, nodes: int = 1
-) -> list[Response | None]:
+def pool(streams: Sequence[Stream], containers: int, nodes: int) -> list[Response | None]:
     """What each of the streams sees that share `containers`."""
     rate = sum(s.many * s.rate for s in streams)
     if rate == 0:
@@ -102,30 +117,18 @@ def pool(
     if waits is None:
         return [None for _ in streams]
     waits = waits._replace(pace=waits.pace / (1 + SCATTERED * (1 - 1 / nodes)))
-    responses = (Response(waits, s.remote, s.store) for s in streams)
-    return [_in_turn(s.rate, one) if serial else one for s, one in zip(streams, responses, strict=True)]
+    return [Response(waits, s.remote, s.store) for s in streams]
 
 
-def _in_turn(rate: float, response: Response) -> Response | None:
+def in_turn(rate: float, response: Response, busiest: float) -> Response | None:
     """As a session sees it whose calls wait for each other; None when they come faster than they are answered."""
-    busy = rate * response.mean
+    if not response.mean:
+        return response
+    busy = min(rate * response.mean, busiest)
     if busy >= 1:
         return None
-    queueing = rate * response.square / 2 / (1 - busy)
-    return response._replace(stretch=1 + queueing / response.mean) if response.mean else response
-
-
-def splits(
-    streams: Sequence[Stream], containers: int, *, serial: bool = False
-) -> Iterator[tuple[int, Prediction]]:
-    """For each number k of the first streams made local, most calls first: k and what is then seen.
-
-    The order is that of the work taken off the pool, `rate * remote`, which is the whole gain where the remote
-    wait is long; streams stand for one session each.
-    """
-    order = sorted(streams, key=lambda s: s.rate * s.remote, reverse=True)
-    for k in range(min(len(order), containers) + 1):
-        yield k, predict(order[:k], order[k:], containers - k, serial=serial)
+    queueing = busy * response.square / response.mean / 2 / (1 - busy)
+    return response._replace(stretch=1 + queueing / response.mean)
 
 
 def _shares(parts: Sequence[tuple[float, Response | None]], total: float) -> tuple[Part, ...]:

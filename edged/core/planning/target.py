@@ -17,7 +17,7 @@ from math import inf, log2
 from typing import NamedTuple
 
 from .figures import sizes
-from .mix import Prediction, Stream, predict
+from .mix import CLOSED, Prediction, Stream, predict
 from .view import Figures, View
 
 FAIR = 0.5
@@ -163,6 +163,11 @@ class Mesh:
         """Containers that such calls keep busy in the pools."""
         return sum(float(getattr(row, rate)) * self.times[name].remote for name in self.functions for row in self.rows(name))
 
+    @property
+    def most(self) -> int:
+        """Free sessions that could be local, as far as nodes have the slots."""
+        return max(0, min(int(self._count([1.0] * len(self.groups))), self.containers - 1))
+
     # The optimum
 
     def target(self) -> Target:
@@ -176,7 +181,7 @@ class Mesh:
 
     def _best(self, seen: Callable[[int], Prediction], now: int) -> int:
         """The number with the least mean up to the guard, from where the mesh is by steps that grow, then shrink."""
-        most = min(int(self._count([1.0] * len(self.groups))), self.containers - 1)
+        most = self.most
 
         def mean(k: int) -> float:
             if not 0 <= k <= most or (k and seen(k).utilisation > self._view.settings.guard):
@@ -210,7 +215,7 @@ class Mesh:
                     pooled.append(times.stream(row.fixed_rate / row.fixed, row.fixed))
         pooled += self._backlog()
         serial = self._view.settings.serial
-        return predict(own, pooled, self.containers - local, serial=serial, nodes=len(self.slots))
+        return predict(own, pooled, self.containers - local, serial=serial, nodes=len(self.slots), busiest=CLOSED)
 
     def _streams(self, parts: Sequence[float]) -> tuple[list[Stream], list[Stream]]:
         """Local and pooled; groups that differ by less than a tenth are one."""

@@ -1,0 +1,116 @@
+"""The brain's own decisions: what it believes of others, what it leaves alone, and how a freeze spreads."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import trio
+import trio.testing
+
+from edged.core.manifest import parse_manifest
+from edged.core.planning.ledger import Ledger
+from edged.core.planning.view import Figures, Move, told
+from edged.core.records import SessionKey
+from edged.daemon import brain as module
+from edged.daemon.brain import Brain
+from edged.daemon.node import Node
+from edged_protocol.codec import pack
+
+KEY = SessionKey("f", "a")
+
+
+def brain(policy: str = "auto", bodies: dict[str, Any] | None = None) -> Brain:
+    """One of a node that serves `f` and has heard what others say of themselves."""
+    manifest = parse_manifest(f'[function]\nname = "f"\nentry = "f:fn"\n[modes]\npolicy = "{policy}"\n')
+    version = SimpleNamespace(spec=SimpleNamespace(manifest=manifest))
+    records = [SimpleNamespace(node=name, body=pack(body)) for name, body in (bodies or {}).items()]
+    members = [SimpleNamespace(here=True, record=record) for record in records]
+    node = SimpleNamespace(
+        name="n1",
+        config=SimpleNamespace(policy=SimpleNamespace(guard=0.8, wish_guard=0.9, budget=2, hysteresis=0.02)),
+        relay=SimpleNamespace(seats={}),
+        router=SimpleNamespace(),
+        workers=SimpleNamespace(functions={}, total=4, version_for=lambda name, key: version if name == "f" else None),
+        gossip=SimpleNamespace(core=SimpleNamespace(members=lambda: members)),
+    )
+    return Brain(cast(Node, node), Ledger())
+
+
+async def test_what_others_say_is_read_with_care() -> None:
+    """Figures count as they are told; what is none, or a node that takes nothing, is left out."""
+    figures = Figures(local=2, free=3, service_remote=0.01, rates=(0.5,))
+    good = {"containers": [1, 8], "state": "alive", "sessions_of": {"f": told(figures), "g": [1], "h": None}}
+    bodies = {
+        "good": good,
+        "bare": {"containers": [0, 4], "state": "alive"},
+        "full": {**good, "state": "draining"},
+        "wrong": {"containers": "many", "state": "alive"},
+        "odd": {"containers": [1, None], "state": "alive", "sessions_of": 3},
+        "none": 7,
+    }
+    peers = {peer.node: peer for peer in brain(bodies=bodies).view(trio.current_time()).peers}
+    assert set(peers) == {"good", "bare"}
+    assert (peers["good"].slots, dict(peers["good"].figures)) == (8, {"f": figures})
+    assert not peers["bare"].figures
+
+
+async def test_the_highest_freeze_counts() -> None:
+    """Odd is frozen; a node that hears of a later word follows it, and its own next word is later still."""
+    one, other = brain(), brain()
+    one.freeze(True)
+    one.freeze(True)
+    assert (one.frozen, one.freezes) == (True, 1)
+    other.follow_freeze(one.freezes)
+    assert other.frozen
+    other.freeze(False)
+    one.follow_freeze(other.freezes)
+    assert (one.frozen, one.freezes) == (False, 2)
+    one.follow_freeze(1)
+    assert not one.frozen
+    assert one.told() == {"freezes": 2}
+
+
+async def test_a_hold_ends(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an operator moved is left alone for its time, and the memory of such moves is bounded."""
+    held = brain()
+    held.hold(KEY, "local")
+    move = Move(KEY, "", "the pool needs it", 1.0, 0.0)
+    assert not held._may(move, trio.current_time())
+    await trio.sleep(module.HOLD_SECONDS + 1)
+    assert held._may(move, trio.current_time())
+    monkeypatch.setattr(module, "MOST_HELD", 2)
+    for name in "abc":
+        held.hold(SessionKey("f", name), "remote")
+    now = trio.current_time()
+    assert [name for name in "abc" if held.held(SessionKey("f", name), now)] == ["b", "c"]
+
+
+async def test_a_local_session_is_not_sent_after_its_client() -> None:
+    """Whether sessions follow is their function's word, not the policy's."""
+    node = brain()
+    node._node.relay.seats[KEY] = cast(Any, SimpleNamespace(local=True))
+    assert not node._may(Move(KEY, "n2", "its client calls through n2", 1.0, 0.0), trio.current_time())
+    assert node._may(Move(KEY, "", "the pool needs it", 1.0, 0.0), trio.current_time())
+
+
+@pytest.mark.parametrize(
+    ("policy", "wanted", "room", "granted"),
+    [
+        ("application", "local", 0, True),
+        ("application", "remote", 0, True),
+        ("auto", "local", 1, True),
+        ("auto", "local", 0, False),
+        ("auto", "remote", 0, True),
+        ("pinned-local", "remote", 5, False),
+        ("pinned-remote", "local", 5, False),
+    ],
+)
+async def test_which_wishes_are_granted(policy: str, wanted: Any, room: int, granted: bool) -> None:
+    """Applications alone: always. The mesh: as far as its plan has room. Pinned: never. The wish is remembered anyway."""
+    node = brain(policy)
+    node._room = {"f": room}
+    node._node.relay.seats[KEY] = cast(Any, SimpleNamespace(local=False, changed=-1e9, rules=SimpleNamespace(min_dwell=1.0)))
+    assert node.grants(KEY, wanted) is granted
+    assert node.ledger.wish(KEY) == wanted
+    if policy == "auto" and wanted == "local":
+        assert node.grants(KEY, wanted) is False

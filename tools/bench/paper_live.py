@@ -1,0 +1,242 @@
+"""The paper's first experiment on real nodes: 4 daemons, 40 real containers, open-loop clients, against the model.
+
+Time runs fifty times as fast (1 s is 20 ms), which changes no ratio. First a number k of the clients' sessions is made
+local and the policy is frozen, then, on a mesh that begins all remote-state, the policy does what it likes. The model is
+told what the mesh measured of its store, and that calls of a session run one after another here.
+
+    python tools/bench/paper_live.py                # 70 clients, some five minutes
+    python tools/bench/paper_live.py --clients 90 --seconds 40
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+import trio
+from generator import Line
+from machine import description, idle_states
+from mesh import deploy, start_node
+from processes import HERE, Children
+
+from edged.core.planning.latency import Setting, best, curve
+from edged_protocol.blocking import Mesh, connect
+from edged_protocol.errors import CallError
+from edged_protocol.trio_client import connect as trio_connect
+
+SPEED = 50
+RATE, LOCAL, REMOTE = 0.075 * SPEED, 1.0 / SPEED, 3.0 / SPEED
+"""A client's calls a second, and mean seconds of a call in either mode."""
+
+NODES, SLOTS = 4, 10
+FUNCTION = "paper"
+WARM_UP, SETTLING = 4.0, 20.0
+"""Seconds of load before anything counts: with k fixed, and while the policy finds its way."""
+
+GOAL = 1.15
+"""Dynamic over the best static point of the same run."""
+
+BATCHES = 20
+"""Parts of a run whose means give the interval: calls close to each other are not independent."""
+
+
+class Outcome(NamedTuple):
+    """One run: seconds of each call that counted, in the order they were sent, and the share that was local."""
+
+    latencies: list[float]
+    local: float
+    failed: int
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.latencies)
+
+    @property
+    def interval(self) -> float:
+        """Half of the 95 % interval of the mean."""
+        size = len(self.latencies) // BATCHES
+        means = [fmean(self.latencies[i * size : (i + 1) * size]) for i in range(BATCHES)]
+        return 2.09 * stdev(means) / BATCHES**0.5
+
+    def within(self, share: float) -> float:
+        return sorted(self.latencies)[int(share * (len(self.latencies) - 1))]
+
+
+@contextmanager
+def mesh_of_four() -> Iterator[list[str]]:
+    """Their addresses, once all of them serve the function."""
+    with tempfile.TemporaryDirectory() as root, Children() as children:
+        addresses: list[str] = []
+        for number in range(NODES):
+            store = "mesh:n0" if number else "sqlite:"
+            addresses.append(start_node(children, Path(root), f"n{number}", store, SLOTS, addresses[:1]).address)
+        with Line(addresses[0], "operator") as operator:
+            deploy(operator, HERE / "functions" / FUNCTION)
+        with operator_of(addresses[0]) as mesh:
+            stop = time.monotonic() + 20
+            while not any(len(row["nodes"]) == NODES for row in mesh.request("function.list", {})[0]):
+                if time.monotonic() > stop:
+                    raise RuntimeError("not all nodes serve the function")
+                time.sleep(0.05)
+        yield addresses
+
+
+def operator_of(address: str) -> Any:
+    """A connection for control verbs."""
+    return connect([address], name="paper", role="operator")
+
+
+def session_of(client: int) -> str:
+    """The session of a client, which calls through node `client` modulo 4."""
+    return f"client-{client}"
+
+
+def static(clients: int, k: int, seconds: float, seed: int) -> tuple[Outcome, float]:
+    """`k` sessions local, evenly over the nodes; what was seen, and the store's mean time."""
+    with mesh_of_four() as addresses, operator_of(addresses[0]) as mesh:
+        mesh.request("policy.freeze", {})
+        for client in range(k):
+            key = {"function": FUNCTION, "session": session_of(client), "to": f"n{client % NODES}"}
+            _patiently(mesh, "session.localize", key)
+        outcome = trio.run(load, addresses, clients, WARM_UP, seconds, seed)
+        return outcome, store_seconds(mesh)
+
+
+def _patiently(mesh: Mesh, verb: str, params: dict[str, Any]) -> None:
+    """Nodes that have just met may not know each other yet."""
+    stop = time.monotonic() + 20
+    while True:
+        try:
+            mesh.request(verb, params, timeout=30)
+            return
+        except CallError:
+            if time.monotonic() > stop:
+                raise
+            time.sleep(0.1)
+
+
+def dynamic(clients: int, seconds: float, seed: int) -> tuple[Outcome, dict[str, Any]]:
+    """The policy alone, from all remote-state; what was seen, and what the policy says then."""
+    with mesh_of_four() as addresses, operator_of(addresses[0]) as mesh:
+        outcome = trio.run(load, addresses, clients, SETTLING, seconds, seed)
+        said = mesh.request("policy.what_if", {})[0]
+        moves = mesh.request("policy.explain", {})[0]["moves"]
+        return outcome, {**said, "moves": len(moves), "failed": sum(bool(row["failed"]) for row in moves)}
+
+
+def store_seconds(mesh: Mesh) -> float:
+    """What a remote-state call waits for the store, over all nodes."""
+    rows = mesh.request("policy.get", {})[0]["functions"]
+    known = [row["store_ms"] / 1000 for row in rows if row["store_ms"]]
+    return fmean(known) if known else 0.0
+
+
+async def load(addresses: list[str], clients: int, warm_up: float, seconds: float, seed: int) -> Outcome:
+    """Every client calls at random times, answered or not."""
+    seen: list[tuple[float, float, str]] = []
+    failed = 0
+    async with trio.open_nursery() as links:
+        meshes = [await links.start(_link, address) for address in addresses]
+        began = trio.current_time()
+
+        async def call(client: int, work: float) -> None:
+            nonlocal failed
+            start = trio.current_time()
+            try:
+                mode = await meshes[client % len(meshes)].session(FUNCTION, session_of(client)).call("work", work, timeout=60)
+                seen.append((start - began, trio.current_time() - start, mode))
+            except CallError:
+                failed += 1
+
+        async def device(client: int, calls: trio.Nursery) -> None:
+            chance, at = Random(f"{seed} {client}"), 0.0
+            while (at := at + chance.expovariate(RATE)) < warm_up + seconds:
+                work = chance.expovariate(1 / LOCAL)
+                await trio.sleep_until(began + at)
+                calls.start_soon(call, client, work)
+
+        async with trio.open_nursery() as calls:
+            for client in range(clients):
+                calls.start_soon(device, client, calls)
+        links.cancel_scope.cancel()
+    counted = [row for row in sorted(seen) if row[0] >= warm_up]
+    return Outcome([row[1] for row in counted], fmean(row[2] == "local" for row in counted), failed)
+
+
+async def _link(address: str, *, task_status: trio.TaskStatus[object]) -> None:
+    async with trio_connect([address], name="paper") as mesh:
+        task_status.started(mesh)
+        await trio.sleep_forever()
+
+
+def report(clients: int, ks: list[int], seconds: float, seed: int) -> dict[str, Any]:
+    """All runs, printed as they end."""
+    print(f"{clients} clients, {NODES} nodes x {SLOTS} containers, {seconds:g} s each, time x {SPEED}; ms")
+    print(f"{'k':>8} {'local':>6} {'mean':>14} {'p95':>7} {'p99':>7} {'model':>7}")
+    rows = []
+    store = 0.0
+    for k in ks:
+        outcome, store = static(clients, k, seconds, seed)
+        model = model_of(clients, store)[k].mean
+        rows.append(_row(str(k), outcome, model))
+    found, said = dynamic(clients, seconds, seed)
+    lowest = best(model_of(clients, store))
+    rows.append(_row("dynamic", found, lowest.mean if lowest else float("inf")))
+    ratio = rows[-1]["mean_ms"] / min(row["mean_ms"] for row in rows[:-1])
+    about = {name: said[name] for name in ("now", "planned", "best", "cliff", "moves", "failed")}
+    print(f"dynamic: {' '.join(f'{name} {value}' for name, value in about.items())}; the model's best k is {lowest and lowest.k}")
+    print(f"dynamic / best static = {ratio:.3f} (goal: at most {GOAL}) {'reached' if ratio <= GOAL else 'MISSED'}")
+    return {"clients": clients, "rows": rows, "policy": about, "ratio": round(ratio, 4), "machine": description()}
+
+
+def model_of(clients: int, store: float) -> list[Any]:
+    """The curve for what the mesh measured."""
+    setting = Setting(clients, NODES * SLOTS, RATE, LOCAL, REMOTE, store, serial=True)
+    return list(curve(setting))
+
+
+def _row(name: str, seen: Outcome, model: float) -> dict[str, Any]:
+    row = {
+        "k": name,
+        "local_share": round(seen.local, 3),
+        "mean_ms": round(seen.mean * 1000, 2),
+        "interval_ms": round(seen.interval * 1000, 2),
+        "p95_ms": round(seen.within(0.95) * 1000, 1),
+        "p99_ms": round(seen.within(0.99) * 1000, 1),
+        "model_ms": round(model * 1000, 2) if model < float("inf") else None,
+        "calls": len(seen.latencies),
+        "failed": seen.failed,
+    }
+    interval = f"{row['mean_ms']:.1f} ± {row['interval_ms']:.1f}"
+    model_text = "unstable" if row["model_ms"] is None else f"{row['model_ms']:.1f}"
+    failed = f"  {seen.failed} failed" if seen.failed else ""
+    print(f"{name:>8} {seen.local:6.0%} {interval:>14} {row['p95_ms']:7.1f} {row['p99_ms']:7.1f} {model_text:>7}{failed}", flush=True)
+    return row
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=70)
+    parser.add_argument("--k", type=lambda words: [int(word) for word in words.split(",")], default=[0, 10, 20, 24, 26, 28, 30])
+    parser.add_argument("--seconds", type=float, default=30.0, help="that count, of each run")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    words = parser.parse_args()
+    with idle_states(hold=True) as states:
+        print(f"idle states {states}")
+        document = report(words.clients, words.k, words.seconds, words.seed)
+    if words.json:
+        words.json.write_text(json.dumps(document, indent=2))
+    sys.exit(document["ratio"] > GOAL)
+
+
+if __name__ == "__main__":
+    main()
