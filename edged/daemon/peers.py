@@ -17,7 +17,7 @@ from edged.core.catalogue import Pointer
 from edged_protocol import messages as m
 from edged_protocol.announcement import Announced
 from edged_protocol.codec import encode, pack
-from edged_protocol.errors import Code, call_error
+from edged_protocol.errors import CallError, Code, call_error
 
 from .link import Link
 from .remembered import Remembered
@@ -32,6 +32,9 @@ DIAL_SECONDS = 2.0
 
 REMEMBER_SECONDS = 5.0
 """Between two looks at who is connected."""
+
+MOST_NAMED = 8
+"""Nodes named to who asked for one that is not there."""
 
 ASK_SECONDS = 35.0
 """A verb relayed for an operator; moves take up to 30 s."""
@@ -212,8 +215,18 @@ class Peers:
         """Which life of a peer this node talks to. Raises CallError."""
         link = self._node.relay.peers.get(name)
         if link is None:
-            raise call_error(Code.OWNER_UNREACHABLE, f"node {name} is not reachable from here")
+            raise self._absent(name)
         return str(link.info.get("boot", ""))
+
+    def _absent(self, name: str) -> CallError:
+        """Why there is no connection to a node: nobody has heard of it, or it is away."""
+        core = self._node.gossip.core
+        if core.member(name) is not None:
+            return call_error(Code.OWNER_UNREACHABLE, f"node {name} is not reachable from here")
+        there = sorted([self._node.name, *(one.record.node for one in core.members())])
+        more = ", ..." if len(there) > MOST_NAMED else ""
+        text = f"no node named {name}; there are {', '.join(there[:MOST_NAMED])}{more}"
+        return call_error(Code.BAD_REQUEST, text, {"not_found": True, "node": name})
 
     def request(
         self, link: Link, verb: str, params: m.Map, blob: bytes | None, done: Callable[[Any], None]
@@ -242,7 +255,7 @@ class Peers:
         """One verb for a peer. Raises CallError."""
         link = self._node.relay.peers.get(peer)
         if link is None:
-            raise call_error(Code.OWNER_UNREACHABLE, f"node {peer} is not reachable from here")
+            raise self._absent(peer)
         answer: list[m.Reply | m.Error] = []
         came = trio.Event()
 

@@ -94,6 +94,26 @@ def test_events_of_all_nodes(nodes: Nodes) -> None:
         assert watching.wait(30) == 0
 
 
+def test_a_node_that_is_not_there_is_told_from_one_that_is_away(nodes: Nodes) -> None:
+    """Nobody has heard of it: not found, and the nodes there are; it is down: refused, as nothing was done."""
+    first, _ = nodes.start("n1"), nodes.start("n2")
+    until(lambda: len(edgectl(first, "nodes")) == 2)
+    command = [sys.executable, "-m", "edgectl.cli", "--node", first]
+
+    def tried(*words: str) -> tuple[int, str]:
+        ended = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60, check=False)
+        return ended.returncode, ended.stderr.strip()
+
+    assert tried("drain", "n7") == (3, "201 bad_request: no node named n7; there are n1, n2")
+    assert tried("undrain", "n7")[0] == 3
+    deploy(first, COUNTER)
+    assert tried("session", "localize", "counter/s", "--to", "n7")[0] == 3
+    nodes.signal("n2", signal.SIGKILL)
+    nodes.ended("n2")
+    until(lambda: tried("drain", "n2")[0] == 4)
+    assert "n2 is not reachable" in tried("drain", "n2")[1]
+
+
 def test_a_session_that_cannot_leave_is_named(nodes: Nodes, tmp_path: Path) -> None:
     """Of a function that knows no remote-state, on the only node: it stays, is served, and the reason is told."""
     function = tmp_path / "counter"

@@ -233,6 +233,7 @@ def test_the_order_in_which_a_node_is_looked_for() -> None:
 @pytest.mark.parametrize(
     "words",
     [
+        ["discover", "no mesh's name"],
         ["nothing"],
         ["--node", "a:b", "status"],
         ["--node", "a", "--admin", "b", "status"],

@@ -26,6 +26,13 @@ def node_name(text: str) -> str:
     return text
 
 
+def mesh_name(text: str) -> str:
+    """A mesh's name. Raises UsageError."""
+    if not valid_name(text):
+        raise click.UsageError(f"{text!r} is no name of a mesh")
+    return text
+
+
 def method_name(text: str) -> str:
     """A method's name; empty is the default method. Raises UsageError."""
     if text and not METHOD_RE.match(text):

@@ -293,9 +293,11 @@ def discover(desk: Desk, mesh: str | None, wait: float) -> None:
     from edged_protocol.discovery import discover as search
 
     try:
-        found = search(mesh, wait)
-    except (OSError, ValueError) as error:
+        found = search(None if mesh is None else arguments.mesh_name(mesh), wait)
+    except OSError as error:
         raise click.ClickException(f"cannot look for nodes: {error}") from error
+    if not found:
+        click.echo(f"nobody announces itself here{f' for {mesh}' if mesh else ''}; does the network pass multicast?", err=True)
     desk.show_rows([one._asdict() for one in found], ("mesh", "node", "address"))
 
 

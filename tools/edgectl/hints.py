@@ -24,7 +24,7 @@ def hinting(mesh: Mesh, function: str, session: str | None) -> Iterator[None]:
     try:
         yield
     except CallError as error:
-        if exit_code(error) == NOT_FOUND:
+        if exit_code(error) == NOT_FOUND and "node" not in error.meta:  # else the node named those there are
             unknown = session if session is not None and error.meta.get("not_found") else None
             for note in _notes(mesh, function, unknown):
                 error.add_note(note)
