@@ -31,15 +31,18 @@ class Source(IntEnum):
     """Where an address comes from; the higher one counts when there are several."""
 
     REMEMBERED = 0
-    ANNOUNCED = 1
-    MEMBER = 2
-    SEED = 3
+    AWAY = 1
+    """A member that is down: behind a cut it takes this node for dead as well, and neither has another way back."""
+    ANNOUNCED = 2
+    MEMBER = 3
+    SEED = 4
 
 
 FIRST_WAIT, LAST_WAIT = 0.1, {
     Source.SEED: 5.0,
     Source.MEMBER: 5.0,
     Source.ANNOUNCED: 300.0,
+    Source.AWAY: 60.0,
     Source.REMEMBERED: 300.0,
 }
 """Seconds between two dials of an address: doubled up to that."""
@@ -88,16 +91,20 @@ class Candidates:
         theirs = [_host(a) for a, one in self._known.items() if one.source is Source.ANNOUNCED]
         return len(theirs) < MAX_ANNOUNCED and theirs.count(host) < MAX_PER_HOST
 
-    def members(self, rows: Iterable[tuple[str, str, float]]) -> None:
-        """The (node, address, known since) that gossip holds to be there; others are members no more."""
+    def members(self, rows: Iterable[tuple[str, str, float]], away: Iterable[str] = ()) -> None:
+        """The (node, address, known since) that gossip holds to be there, and the addresses of those that are down. The
+        others are members no more."""
         here = set()
         for node, address, since in rows:
             here.add(address)
             pause = FIRST_DIAL if self._node < node else SECOND_DIAL
             self._tell(address, node, Source.MEMBER, since + pause, float("inf"))
-        gone = [a for a, one in self._known.items() if one.source is Source.MEMBER and a not in here]
-        for address in gone:
-            self._drop(address)
+        down = set(away) - here
+        for address, one in list(self._known.items()):
+            if one.source is Source.MEMBER and address in down:
+                one.source = Source.AWAY
+            elif one.source in (Source.MEMBER, Source.AWAY) and address not in here | down:
+                self._drop(address)
 
     def _tell(self, address: str, node: str, source: Source, due: float, expires: float) -> None:
         one = self._known.get(address)

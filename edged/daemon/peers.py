@@ -14,6 +14,7 @@ import trio
 
 from edged.core.candidates import Candidates
 from edged.core.catalogue import Pointer
+from edged.core.membership import Status
 from edged_protocol import messages as m
 from edged_protocol.announcement import Announced
 from edged_protocol.codec import encode, pack
@@ -95,7 +96,8 @@ class Peers:
         while True:
             members = self._node.gossip.core.members()
             here = ((one.record.node, one.record.address, one.since) for one in members if one.here)
-            self.candidates.members(here)
+            away = (one.record.address for one in members if one.status is Status.DOWN)
+            self.candidates.members(here, away)
             for address in self.candidates.due(trio.current_time(), self._node.relay.peers):
                 nursery.start_soon(self._meet, address)
             await trio.sleep(random.uniform(0.05, 0.15))  # noqa: S311 - jitter, not a secret

@@ -112,6 +112,23 @@ def test_a_member_is_dialled_while_gossip_knows_it() -> None:
     assert candidates.due(60.0, ()) == ["s:1"]
 
 
+def test_a_member_that_is_down_is_dialled_now_and_then() -> None:
+    """Behind a cut it holds this node to be dead, too, and both may have no seed that lives; once a minute, until it is
+    forgotten or has left."""
+    candidates = Candidates("a")
+    candidates.members([("b", "b:1", 0.0)])
+    assert candidates.due(5.0, ()) == ["b:1"]
+    candidates.ended("b:1", 60.0, 1.0, 65.0)
+    candidates.members([], ["b:1", "never-met:1"])
+    found = pauses(candidates, "b:1", 14)
+    assert 59 < found[-1] < 61
+    assert len(candidates) == 1
+    candidates.members([("b", "b:1", 2000.0)])
+    assert len(candidates) == 1
+    candidates.members([], [])
+    assert len(candidates) == 0
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30)), max_size=200))
 def test_never_more_than_eight_at_once(steps: list[tuple[int, int]]) -> None:
     """Whatever is told and however dials end: no address twice, never more than the bound."""
