@@ -79,6 +79,12 @@ class Container:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
+    def wake(self) -> None:
+        """Tell one whose HELLO says `beside` that readers wait (SPEC "Containers")."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGUSR2)
+
     async def wait(self) -> int | None:
         """Until it has ended and its last line is logged; its status, negative for a signal, if known."""
         await self._closed.wait()

@@ -40,6 +40,9 @@ STEAL_AFTER = 0.005
 """Seconds a call may run before those held behind it are given to other containers."""
 
 
+TELL_AGAIN = 0.02
+"""Seconds between two signals to a container whose readers wait: one that comes between two calls is for nothing."""
+
 WAITS_FOR_ITSELF = "all containers of the function wait for calls that wait for a container of it"
 """Why a call that was made by one of them is refused: no time would help."""
 
@@ -54,6 +57,9 @@ class Worker:
         self.name = container.name
         self.seat: Any = None
         self.calls: dict[int, Call] = {}
+        self.beside = False
+        self.told = 0.0
+        """When it was last told that readers wait behind its call."""
         self.children: dict[int, list[Call]] = {}
         """What its calls, by their serials, have asked of others."""
         self.verbs: dict[int, Callable[[m.Reply | m.Error], None]] = {}
@@ -411,6 +417,7 @@ class Workers:
                 self._one_answer(worker, message, now)
             elif isinstance(message, m.Hello):
                 worker.deltas = message.info.get("deltas") is True
+                worker.beside = message.info.get("beside") is True
                 worker.function.shared.update(shared_methods(message.info))
                 worker.ready.set()
             elif isinstance(message, m.Reply) and message.id in worker.verbs:
@@ -468,6 +475,7 @@ class Workers:
         """The call takes long, or waits itself: give what is held behind it to other containers."""
         worker = call.container
         if not isinstance(worker, Worker) or worker.seat is not None:
+            self._let_readers_by(worker, now)
             return
         taken = worker.function.pool.overdue(worker)
         for waiting in taken:
@@ -478,6 +486,15 @@ class Workers:
             self._touch(worker.link)
         if worker.function.pool.waiting:
             self.feed(worker.function, now)
+
+    def _let_readers_by(self, worker: Worker | None, now: float) -> None:
+        """A session's own container: it runs the readers that wait behind a long call beside it, when it is told."""
+        if worker is None or not worker.beside or now - worker.told < TELL_AGAIN:
+            return
+        shared = worker.function.shared
+        if any(call.method in shared and not call.started for call in worker.calls.values()):
+            worker.told = now
+            worker.container.wake()
 
     def look_after(self, now: float) -> None:
         """Once a second: end pool containers idle for longer than their function wants, count arrivals."""

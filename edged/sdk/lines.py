@@ -36,10 +36,10 @@ class Waiting:
 class BlockingLine:
     """For handlers that are not async: nothing here ever yields."""
 
-    def __init__(self, channel: Channel, waiting: Waiting, take: Callable[[list[list[Any]]], None]) -> None:
+    def __init__(self, channel: Channel, waiting: Waiting, look: Callable[[], None]) -> None:
         self._channel = channel
         self._waiting = waiting
-        self._take = take
+        self._look = look
 
     def ask(self, fields: tuple[Any, ...]) -> None:
         """Send an INVOKE, and answers that were held back."""
@@ -51,7 +51,7 @@ class BlockingLine:
         self._waiting.expect(id_, answers.append)
         try:
             while not answers and self._channel.readable(until - time.monotonic()):
-                self._take(self._channel.receive(wait=False))
+                self._look()
         finally:
             self._waiting.forget(id_)
         return answers[0] if answers else None

@@ -70,9 +70,12 @@ class Outside:
         call_id = parent.child_id(function, session, method)
         deadline = min(parent.deadline, time.monotonic() + timeout)
         attempt = repeats = 0
+        error: CallError | None = None
         while True:
-            error = answer = None
+            answer = None
             left = deadline - time.monotonic()
+            if left <= 0 and error is not None:
+                raise error
             if left > 0:
                 answer = await self._once(line, parent.id, function, session, method, call_id, left, body, attempt)
             if answer is not None and answer[0] == 17:

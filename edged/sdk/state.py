@@ -38,6 +38,9 @@ class State(Protocol):
     def packed(self) -> bytes:
         """The whole state as bytes."""
 
+    def committed(self) -> bytes | None:
+        """The whole state as of the last commit, while a call runs; None: that of a new session."""
+
     @property
     def size(self) -> int:
         """Bytes of the whole state as of the last commit."""
@@ -86,6 +89,9 @@ class DictState:
 
     def packed(self) -> bytes:
         return pack(self._cells)
+
+    def committed(self) -> bytes | None:
+        return self._cells.committed()
 
     @property
     def size(self) -> int:
@@ -188,6 +194,9 @@ class OpaqueState:
 
     def packed(self) -> bytes:
         return pack(self._dump(self.value))
+
+    def committed(self) -> bytes | None:
+        return self._last
 
     @property
     def size(self) -> int:

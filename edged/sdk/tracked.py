@@ -226,6 +226,25 @@ class Tracked(dict[Any, Any]):
                 super().__setitem__(key, unpack(old))
         self._forget()
 
+    def committed(self) -> bytes:
+        """The packed state as of the last commit, whatever a call that runs has done since; nothing is touched by it.
+
+        The call may run in another thread: `before` is asked after a value was packed, and what stands there counts, for
+        a value is kept there before anybody can change it.
+        """
+        packer = msgpack.Packer(use_bin_type=True, autoreset=True)
+        entries: dict[Any, Any] = {}
+        for key, value in list(super().items()):
+            try:
+                entries[key] = None if key in self.before else packer.pack(value)
+            except (TypeError, ValueError, OverflowError, RecursionError):  # changed by the call, so kept as it was
+                packer.reset()
+                entries[key] = None
+        entries |= dict(self.before)
+        known = {key: data for key, data in entries.items() if data is not _ABSENT}
+        parts = [part for key, data in known.items() for part in (packer.pack(key), data)]
+        return b"".join((packer.pack_map_header(len(known)), *parts))
+
     def _forget(self) -> None:
         self.recording = False
         self.before = {}

@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections import deque
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
@@ -21,6 +22,7 @@ from edged_protocol.errors import Code, call_error
 from edged_protocol.limits import MAX_BODY, PROTO
 
 from .answers import MESSAGE_CHARS, Refused, failed, packed, packed_result, wrong
+from .beside import Beside
 from .channel import Channel, Closed
 from .function import Function, Method
 from .lines import BlockingLine, TrioLine, Waiting
@@ -31,6 +33,9 @@ from .state import State
 
 _LEFT_OUT = [None, None]
 """For what a short INVOKE leaves out: meta and state."""
+
+MAX_BESIDE = 64
+"""Readers at a time beside the running call; each has a copy of the state."""
 
 FRAME_MARGIN = 1024
 """Bytes of a RESULT beside its body and state."""
@@ -70,16 +75,23 @@ class Worker:
         self._forked = False
         os.register_at_fork(after_in_child=self._is_a_fork)
         self._busy = False
+        self._beside = 0
         self._outside = Outside()
         self._waiting = Waiting()
-        self._blocking: Line = BlockingLine(channel, self._waiting, self._take)
+        self._blocking: Line = BlockingLine(channel, self._waiting, self._look_beside)
         self._trio: Line | None = None
+        readers = any(method.shared for method in function.methods.values())
+        self.beside = Beside(self._look_beside) if readers and not function.is_async else None
 
     def _is_a_fork(self) -> None:
         self._forked = True
 
     async def serve(self) -> None:
         """Until worker.stop. Raises Closed when the daemon is gone."""
+        with nullcontext() if self.beside is None else self.beside.gate:
+            await self._serve()
+
+    async def _serve(self) -> None:
         self._greet()
         while self._running:
             if not self._queue:
@@ -103,15 +115,20 @@ class Worker:
             while self._running:
                 if self._queue and not self._busy:
                     self._busy = True
-                    nursery.start_soon(self._serve_queue, nursery.cancel_scope)
-                if self._busy:
+                    nursery.start_soon(self._serve_queue, nursery)
+                if self._busy or self._beside:
                     await trio.lowlevel.wait_readable(self._channel)
-                self._take(self._channel.receive(wait=not self._busy))
+                self._take(self._channel.receive(wait=not (self._busy or self._beside)))
+                if self._busy:
+                    self._start_readers(nursery)
 
-    async def _serve_queue(self, scope: Any) -> None:
+    async def _serve_queue(self, nursery: Any) -> None:
         """Until nothing waits any more; whoever ends the loop ends the reading too."""
         while self._queue and self._running:
             message, arrived = self._queue.popleft()
+            if self._may_be_beside(message, waits=False):
+                self._start_reader(nursery, message, arrived)
+                continue
             self._channel.answer(await self._answer(message, arrived), self._now)
             if self._channel.stale(self._now):
                 self._take(self._channel.receive(wait=False))
@@ -119,7 +136,52 @@ class Worker:
         self._channel.flush()
         self._busy = False
         if not self._running:
-            scope.cancel()
+            nursery.cancel_scope.cancel()
+
+    def _start_readers(self, nursery: Any) -> None:
+        """A call waits for something: the readers behind it do not wait for it."""
+        for message, arrived in self._readers_waiting():
+            self._start_reader(nursery, message, arrived)
+
+    def _look_beside(self) -> None:
+        """The same where the running call keeps its thread, or waits in `s.call`: whoever calls this has another one, or
+        nothing else to do."""
+        self._take(self._channel.receive(wait=False))
+        self._run_readers()
+
+    def _run_readers(self) -> None:
+        for message, arrived in self._readers_waiting():
+            self._channel.send(run_blocking(self._answer(message, arrived, beside=True)))
+
+    def _readers_waiting(self) -> list[tuple[list[Any], float]]:
+        """Taken out of the queue."""
+        found: list[tuple[list[Any], float]] = []
+        queue, self._queue = self._queue, deque()
+        for message, arrived in queue:
+            beside = self._may_be_beside(message, waits=True)
+            (found if beside else self._queue).append((message, arrived))
+        return found
+
+    def _may_be_beside(self, message: list[Any], *, waits: bool) -> bool:
+        """Whether it is a reader of a session that is here. One that cannot wait itself need not be beside a call that
+        does not: it is over before the next begins, and costs no copy of the state."""
+        if message[0] != 16 or self._beside >= MAX_BESIDE:
+            return False
+        call = Call._make((message + _LEFT_OUT)[1:10])
+        method = self._function.methods.get(call.method or self._default)
+        local = call.meta is not None and call.meta.get("mode") == "local" and call.session in self._sessions.held
+        return local and method is not None and method.shared and (waits or method.is_async)
+
+    def _start_reader(self, nursery: Any, message: list[Any], arrived: float) -> None:
+        self._beside += 1
+        nursery.start_soon(self._read_beside, message, arrived)
+
+    async def _read_beside(self, message: list[Any], arrived: float) -> None:
+        """On a copy of what was committed last: it sees nothing of what a running call has done so far."""
+        try:
+            self._channel.send(await self._answer(message, arrived, beside=True))
+        finally:
+            self._beside -= 1
 
     def _greet(self) -> None:
         info = {
@@ -128,6 +190,7 @@ class Worker:
             "name": self._name,
             "software": "edged.sdk",
             "deltas": True,
+            "beside": self.beside is not None,
             "methods": self._function.described(),
             "default": self._function.default,
         }
@@ -165,10 +228,10 @@ class Worker:
         self._channel.flush()
         self._now = time.monotonic()
 
-    async def _answer(self, message: list[Any], arrived: float) -> bytes:
+    async def _answer(self, message: list[Any], arrived: float, *, beside: bool = False) -> bytes:
         try:
             if message[0] == 16:
-                return await self._invoke(Call._make((message + _LEFT_OUT)[1:10]), arrived)
+                return await self._invoke(Call._make((message + _LEFT_OUT)[1:10]), arrived, beside)
             try:
                 return self._verb(*message[1:5])
             finally:
@@ -181,8 +244,8 @@ class Worker:
 
     # Calls
 
-    async def _invoke(self, call: Call, arrived: float) -> bytes:
-        """One call: it leaves its result and all its changes, or a refusal and none."""
+    async def _invoke(self, call: Call, arrived: float, beside: bool) -> bytes:
+        """One call: it leaves its result and all its changes, or a refusal and none. `beside`: a reader, on a copy."""
         method = self._method(call.method)
         arguments = self._arguments(method, call.body)
         started = self._now
@@ -197,11 +260,16 @@ class Worker:
             session._calls = self._call_out, call.id, method.is_async
             if mode is not None:
                 _place(session, held, call.meta or {})
+            if beside and held is not None:
+                session._state, held = self._kind.make(held.state.committed()), None
             if held is not None:
                 held.state.begin()
-            result = method.run(session, *arguments)
-            if method.is_async:
-                result = await result
+            if self.beside is None:
+                result = method.run(session, *arguments)
+                if method.is_async:
+                    result = await result
+            else:
+                result = self._run_ungated(self.beside, method, session, arguments)
             return self._finished(call, method, session, held, result, started)
         except BaseException as error:
             if held is not None:
@@ -212,6 +280,13 @@ class Worker:
                 os._exit(0)  # the handler forked and its child came back: the socket is not the child's
             self._now = time.monotonic()
             self._learn(method.name, self._now - started)
+
+    def _run_ungated(self, beside: Beside, method: Method, session: Session, arguments: list[Any]) -> Any:
+        beside.gate.release()
+        try:
+            return method.run(session, *arguments)
+        finally:
+            beside.gate.acquire()
 
     def _method(self, name: str) -> Method:
         method = self._function.methods.get(name or self._default)
@@ -286,6 +361,13 @@ class Worker:
         arguments: tuple[Any, ...], key: str | None, timeout: float,
     ) -> Any:  # fmt: skip
         """`s.call`: the result, or for an async handler what it has to await."""
+        with nullcontext() if self.beside is None else self.beside.gate:
+            return self._call_gated(id_, is_async, session, function, method, arguments, key, timeout)
+
+    def _call_gated(
+        self, id_: int, is_async: bool, session: Session, function: str, method: str,
+        arguments: tuple[Any, ...], key: str | None, timeout: float,
+    ) -> Any:  # fmt: skip
         body = packed(arguments)
         if len(body) > min(MAX_BODY, self._channel.max_frame - FRAME_MARGIN):
             raise call_error(Code.TOO_LARGE, f"the arguments take {len(body)} bytes")
@@ -308,6 +390,8 @@ class Worker:
             meta["prefer"] = session.preference
         if method.shared:
             meta["shared"] = True
+            if session.mode == "local":
+                meta["version"] = session.version
         if session.alarms is not None:
             meta["alarms"] = self._alarms(method, session.alarms)
         room = self._channel.max_frame - FRAME_MARGIN - (0 if new is None else len(new))
@@ -368,5 +452,7 @@ def run(function: Function, sock: socket.socket, name: str, max_state: int) -> N
     except* Closed:  # under trio it comes in a group
         pass
     finally:
+        if worker.beside is not None:
+            worker.beside.close()
         channel.close()
 

@@ -10,7 +10,7 @@ import pytest
 from support.nodes import Nodes, deploy, until
 from support.wire_client import WireClient
 
-CASES = [("plain", "remote"), ("waits", "remote")]
+CASES = [("plain", "remote"), ("waits", "remote"), ("waits", "local"), ("plain", "local")]
 
 CODE = """
 import os, time

@@ -106,7 +106,9 @@ def answered(
             effects = _set(actor, alarms_after(actor.alarms, call, code, message, meta, actor.epoch, actor.version))
     else:
         actor.window.abandon(call)
-    says["epoch"], says["version"] = actor.epoch, actor.version
+    # A reader may have begun before calls that were answered since.
+    seen = meta.get("version") if shared else None
+    says["epoch"], says["version"] = actor.epoch, seen if type(seen) is int else actor.version
     effects += _gate(actor, Answer(call, code, body, message, says))
     prefer(actor, meta.get("prefer") or call.prefer, now)
     return effects
