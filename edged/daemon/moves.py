@@ -84,8 +84,8 @@ class Moves:
             to = f"{to}/{self._peers.boot_of(to)}" if to != self._node else to
         ending, now = _Ending(), trio.current_time()
         move_id = secrets.token_bytes(16)
-        seat = self._relay.seat(key)
-        self._relay.perform(seat, lambda s: s.want(move, ending, to, move_id, now, forced, frozen))
+        seat = self._relay.seating.seat(key)
+        self._relay.seating.perform(seat, lambda s: s.want(move, ending, to, move_id, now, forced, frozen))
         self._relay.settle()
         with trio.move_on_after(MOVE_SECONDS):
             await ending.came.wait()
@@ -168,7 +168,7 @@ class Moves:
 
     def _step(self, key: SessionKey, step: Callable[[Seat], list[fx.Effect]]) -> None:
         """Within a look at the connections, which writes what comes of it."""
-        self._relay.perform(self._relay.seat(key), step)
+        self._relay.seating.perform(self._relay.seating.seat(key), step)
 
     # Being its source
 

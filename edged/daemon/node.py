@@ -43,6 +43,7 @@ from .nested import Nested
 from .peers import Peers
 from .relay import Relay
 from .renewal import Renewal
+from .seating import Seating
 from .spread import Spread
 from .stopping import Stopping
 from .stores import open_store
@@ -57,6 +58,7 @@ class Node:
     boot: str
     store: WatchedStore
     relay: Relay
+    seating: Seating
     spread: Spread
     workers: Workers
     deployments: Deployments
@@ -115,7 +117,9 @@ class Node:
         sender, url = self.peers.store_sender, self.config.store.url
         store = open_store(url, self.data_dir, reach=sender, timers=self.timers)
         self.store = WatchedStore(GuardedStore(store, self.guard, self._frozen))
-        self.relay = Relay(self.name, self.boot, self.router, self.store, self.timers, self.serials)
+        self.relay = Relay(self.name, self.router, self.serials)
+        self.seating = Seating(self.name, self.boot, self.relay, self.store, self.timers, self.serials)
+        self.relay.seating = self.seating
         self.relay.frozen = self.guard.frozen
         self.workers = self.relay.workers = self._workers()
         self.spread = self.relay.spread = Spread(self.name, self.router, self.workers, self.relay.seats)
@@ -123,9 +127,9 @@ class Node:
         self.moves = Moves(
             self.name, self.relay, self.workers, self.peers, self.timers, self.serials
         )
-        self.relay.tell = self.moves.tell
-        self.relay.note = self.events.note
-        self.relay.reached = breakpoints()
+        self.seating.tell = self.moves.tell
+        self.seating.note = self.events.note
+        self.seating.reached = breakpoints()
         labels = self.config.node.labels
         self.deployments = Deployments(
             self.name, labels, self.bundles, self.workers, self.router, self.peers, self.spread.balancer
@@ -136,7 +140,7 @@ class Node:
         self.brain = Brain(self, self.relay.measuring.ledger)
         self.relay.measuring.grants = self.brain.grants
         self.alarms = AlarmClock(self.name, self.relay, self.store, self.timers)
-        self.relay.alarm_due = self.alarms.due
+        self.seating.alarm_due = self.alarms.due
         self.deadlines = Deadlines(self.relay, self.workers)
         self.hub.settle, self.hub.sweep, self.hub.in_flight = self.relay.settle, self.deadlines.sweep, self.relay.calls
         self.workers.nested = Nested(self.relay, self.workers, self.deadlines)
@@ -151,7 +155,7 @@ class Node:
             self.relay.touch,
             self.relay.worker_answer,
             self.relay.call_lost,
-            self.relay.seat_lost,
+            self.seating.container_lost,
             self.relay.settle,
             self.hub,
         )

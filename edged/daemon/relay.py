@@ -5,10 +5,8 @@ goes back to `call.origin`. No task, channel or timer per call; one sweep looks 
 (`deadlines`), and `settle` writes what one wakeup produced, once per connection.
 """
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import trio
 
@@ -17,22 +15,18 @@ from edged.core.calls import Call
 from edged.core.records import SessionKey
 from edged.core.regression import Regression
 from edged.core.routing import HERE, Refuse, Router, There
-from edged.core.sessions import Rules, Seat
+from edged.core.sessions import Seat
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, encode_invoke, encode_result
-from edged_protocol.errors import Code
 from edged_protocol.ids import valid_session
 from edged_protocol.limits import MAX_HOPS, MAX_INFLIGHT, MAX_TIMEOUT_MS
 
 from .link import Link
 from .measuring import Measuring
+from .seating import Seating
 from .spread import NOT_RUN_THERE, Spread
-from .stores import Store
-from .timers import Timers
 from .wishes import asked_alarms
-from .workers import WAITS_FOR_ITSELF, Worker, Workers
-
-log = logging.getLogger(__name__)
+from .workers import WAITS_FOR_ITSELF, Workers
 
 MAX_CALLS = 8192
 """Calls one node has in hand; each may hold a body."""
@@ -46,27 +40,14 @@ WRONG_PLACE = (102, 103, 105, 204)
 MAX_EXPLAINED = 8
 """Nodes that a refusal tells about."""
 
-Tell = Callable[[fx.Tell, Callable[[int, str], None]], None]
-Done = Callable[[int, str, dict[str, Any]], None]
 
 
 class Relay:
     """Everything that happens to calls on this node."""
 
-    def __init__(
-        self,
-        node: str,
-        boot: str,
-        router: Router,
-        store: Store,
-        timers: Timers,
-        serials: Iterator[int],
-    ) -> None:
+    def __init__(self, node: str, router: Router, serials: Iterator[int]) -> None:
         self._node = node
-        self._boot = boot
         self.router = router
-        self._store = store
-        self._timers = timers
         self._serials = serials
         self.calls: dict[int, Call] = {}
         self._touched: set[Link] = set()
@@ -76,11 +57,8 @@ class Relay:
         self.peers: dict[str, Link] = {}
         self.workers: Workers
         self.spread: Spread
+        self.seating: Seating
         self.explain: Callable[[str], list[m.Map]]
-        self.tell: Tell
-        self.note: Callable[..., None]
-        self.alarm_due: Callable[[SessionKey, float | None], None]
-        self.reached: Callable[[str], None] | None = None
         self.entered: dict[SessionKey, dict[str, int]] = {}
         """Calls of local sessions that follow their clients, by the node where they entered; "" for this one."""
         self.draining = False
@@ -134,7 +112,8 @@ class Relay:
         link.inflight += 1
         call.holds = True
         self.calls[serial] = call
-        self.measuring.arrived(call, link, now)
+        if session is not None:
+            self.measuring.arrived(call, link, now)
         self.route(call, now)
 
     def route(self, call: Call, now: float) -> None:
@@ -187,10 +166,10 @@ class Relay:
         if self.frozen and key in self.frozen:
             self.answer(fx.Answer(call, 106, b"", f"state store: {self.frozen[key].reason}", None))
             return
-        seat = self.seat(key)
+        seat = self.seating.seat(key)
         if seat.rules.follow and seat.local and call.alarm is None:
             self._count_entrance(key, call)
-        self.perform(seat, lambda seat: seat.arrived(call, now))
+        self.seating.perform(seat, lambda seat: seat.arrived(call, now))
 
     def _count_entrance(self, key: SessionKey, call: Call) -> None:
         """Of a call that came over two nodes the entrance is not known."""
@@ -242,28 +221,6 @@ class Relay:
         if call.alarm is not None:
             meta["alarm"] = list(call.alarm)
         return meta
-
-    def seat(self, key: SessionKey) -> Seat:
-        """The session's actor on this node, made when it is not there."""
-        seat = self.seats.get(key)
-        if seat is None:
-            version = self.workers.version_for(*key)
-            assert version is not None
-            manifest = version.spec.manifest
-            rules = Rules(
-                allow=tuple(manifest.modes.allow),
-                min_dwell=manifest.modes.min_dwell,
-                queue=manifest.calls.queue,
-                dedup=manifest.calls.dedup,
-                durability=manifest.durability.local,
-                checkpoint_calls=manifest.durability.calls,
-                checkpoint_seconds=manifest.durability.seconds,
-                follow=manifest.modes.follow,
-                max_pause=manifest.modes.max_pause,
-                shared=version.shared,
-            )
-            seat = self.seats[key] = Seat(key, self._node, self._boot, rules)
-        return seat
 
     # Answers
 
@@ -329,7 +286,7 @@ class Relay:
             self.measuring.ran(call, meta)
             if meta is not None and "alarms" in meta:
                 meta = asked_alarms(call, meta)
-            self.perform(seat, lambda s: s.on_answer(call, code, body, text, meta, blob, now))
+            self.seating.perform(seat, lambda s: s.on_answer(call, code, body, text, meta, blob, now))
 
     def _stateless_answer(self, call: Call, message: m.Result | m.Error) -> None:
         meta = {} if message.meta is None else message.meta
@@ -356,7 +313,7 @@ class Relay:
         now = trio.current_time()
         seat = self.seats.get(SessionKey(call.function, call.session or ""))
         if call.session is not None and seat is not None:
-            self.perform(seat, lambda s: s.on_lost(call, code, message, now))
+            self.seating.perform(seat, lambda s: s.on_lost(call, code, message, now))
         else:
             self.answer(fx.Answer(call, code, b"", message, None))
 
@@ -365,7 +322,7 @@ class Relay:
         seat = self.seats.get(SessionKey(call.function, call.session or ""))
         if seat is not None and call.mode == "remote":
             now = trio.current_time()
-            self.perform(seat, lambda s: s.on_lost(call, 401, "the deadline has passed", now))
+            self.seating.perform(seat, lambda s: s.on_lost(call, 401, "the deadline has passed", now))
 
     def answer(self, answer: fx.Answer) -> None:
         """Tell the caller, and whoever is attached to the call."""
@@ -420,131 +377,6 @@ class Relay:
         link.send(encode(m.Error(id_, code, message, meta)))
         self._touched.add(link)
 
-    # Sessions
-
-    def perform(self, seat: Seat, step: Callable[[Seat], list[fx.Effect]]) -> None:
-        """One step of a session, and everything it leads to."""
-        before = seat.state
-        effects = step(seat)
-        at = None if self.reached is None or seat.state is before else seat.state.value
-        if at is not None and self.reached is not None:
-            self.reached(at)
-        for effect in effects:
-            self._perform_one(seat, effect)
-        if at is not None and self.reached is not None:
-            self.settle()
-            self.reached(f"{at}+")
-        if seat.quiet and self.seats.get(seat.key) is seat:
-            del self.seats[seat.key]
-
-    def _perform_one(self, seat: Seat, effect: fx.Effect) -> None:
-        now = trio.current_time()
-        if isinstance(effect, fx.Answer):
-            self.answer(effect)
-        elif isinstance(effect, fx.RunOwn):
-            self.workers.run_own(effect.container, effect.call, now)
-        elif isinstance(effect, fx.RunPool):
-            self._run_pool(effect.call, now)
-        elif isinstance(effect, fx.Ask):
-            self._ask(seat, effect)
-        elif isinstance(effect, fx.Forward):
-            self._send_on(effect, now)
-        elif isinstance(effect, fx.Located):
-            self.router.located(seat.key, effect.node, effect.epoch)
-            self.measuring.ledger.moved(seat.key, now)
-        elif isinstance(effect, fx.Done):
-            if effect.asker is not None:
-                effect.asker(effect.code, effect.message, effect.result)
-        else:
-            self._perform_rare(seat, effect)
-
-    def _perform_rare(self, seat: Seat, effect: fx.Effect) -> None:
-        if isinstance(effect, fx.Due):
-            self.alarm_due(seat.key, effect.at)
-        elif isinstance(effect, fx.Noted):
-            self.note(effect.event, function=seat.key.function, session=seat.key.session, **effect.about)
-        elif isinstance(effect, fx.Start):
-            self._start(seat, effect.token)
-        elif isinstance(effect, fx.Control):
-            self._control(seat, effect)
-        elif isinstance(effect, fx.Release):
-            self.workers.end(effect.container)
-        elif isinstance(effect, fx.Timer):
-            token = effect.token
-            self._timers.call_at(
-                trio.current_time() + effect.seconds,
-                lambda: self._step(seat, lambda s: s.on_timer(token, trio.current_time())),
-            )
-        elif isinstance(effect, fx.Tell):
-            token = effect.token
-            self.tell(
-                effect._replace(node=effect.node.partition("/")[0]),
-                lambda code, message: self._step(
-                    seat, lambda s: s.on_peer(token, code, message, trio.current_time())
-                ),
-            )
-
-    def _step(self, seat: Seat, step: Callable[[Seat], list[fx.Effect]]) -> None:
-        """A step that comes from outside a connection's wakeup."""
-        if self.seats.get(seat.key) is seat:
-            self.perform(seat, step)
-            self.settle()
-
-    def _run_pool(self, call: Call, now: float) -> None:
-        reason = self.workers.submit(call, now)
-        if reason is not None:
-            self.call_lost(call, 201 if reason == WAITS_FOR_ITSELF else 101, reason)
-
-    def _ask(self, seat: Seat, effect: fx.Ask) -> None:
-        token = effect.token
-        self._store.submit(
-            effect.op,
-            self.measuring.asked(
-                seat, lambda outcome: self._step(seat, lambda s: s.on_store(token, outcome, trio.current_time()))
-            ),
-        )
-
-    def _send_on(self, effect: fx.Forward, now: float) -> None:
-        call = effect.call
-        if call.answered:
-            self.done_with(call)
-        elif call.hops >= 2:
-            meta = {"retry_after_ms": 20, "home": effect.node}
-            self.answer(fx.Answer(call, 103, b"", "forwarded twice already", meta))
-        else:
-            self.forward(call, effect.node, now)
-
-    def _start(self, seat: Seat, token: int) -> None:
-        def started(worker: Worker | None, reason: str) -> None:
-            if worker is not None:
-                worker.seat = seat
-            if self.seats.get(seat.key) is not seat:
-                if worker is not None:
-                    self.workers.end(worker)
-                return
-            now = trio.current_time()
-            deltas = worker is not None and worker.deltas
-            self._step(seat, lambda s: s.on_container(token, worker, reason, now, deltas))
-
-        self.workers.start_own(seat.key, started)
-
-    def _control(self, seat: Seat, effect: fx.Control) -> None:
-        token = effect.token
-
-        def done(message: m.Reply | m.Error) -> None:
-            said = _said(message)
-            self._step(seat, lambda s: s.on_control(token, said, trio.current_time()))
-
-        worker: Worker = effect.container
-        params = {"session": seat.key.session, "epoch": seat.epoch, "version": seat.version, **(effect.params or {})}
-        worker.request(next(self._serials), effect.verb, params, effect.blob, done)
-        self._touched.add(worker.link)
-
-    def seat_lost(self, seat: Seat) -> None:
-        """The container of a session died."""
-        if self.seats.get(seat.key) is seat:
-            self.perform(seat, lambda s: s.on_container_lost(trio.current_time()))
-
     # Connections
 
     def link_lost(self, link: Link) -> None:
@@ -557,10 +389,3 @@ class Relay:
                 message = f"node {link.name} was lost while it had the call"
                 self.answer(fx.Answer(call, 403, b"", message, None))
         self.settle()
-
-
-def _said(message: m.Reply | m.Error) -> fx.Said:
-    """A container's answer to a verb, of which anything may be wrong but its being one."""
-    if isinstance(message, m.Error):
-        return fx.Said(message.code or Code.INTERNAL, message.message, {}, None)
-    return fx.Said(0, "", message.result if type(message.result) is dict else {}, message.blob)

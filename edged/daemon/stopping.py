@@ -63,7 +63,7 @@ class Stopping(Emptying):
         function = self._workers.version_for(*key)
         if function is not None and function.spec.manifest.durability.local == "none":
             self._given_up.add(key)
-        self._relay.perform(seat, lambda s: s.on_timer(CHECKPOINT, trio.current_time()))
+        self._relay.seating.perform(seat, lambda s: s.on_timer(CHECKPOINT, trio.current_time()))
         self._relay.settle()
 
     def _report(self) -> None:

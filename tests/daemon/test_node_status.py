@@ -157,7 +157,7 @@ async def test_a_stopping_node_runs_nothing_for_others(node: Node) -> None:
     key = r.SessionKey("f", "s")
     for attempt in (
         lambda: node.moves.move(key, "localize", ""),
-        lambda: node.moves.invited(key, {"move": b""}),
+        lambda: node.moves.invited(key, {"move": b""}, None, lambda *_: None),
     ):
         with pytest.raises(CallError) as caught:
             await attempt()
