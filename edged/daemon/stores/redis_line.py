@@ -12,6 +12,7 @@ import random
 import ssl
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -154,11 +155,14 @@ class Line:
     async def _dial(self, nursery: trio.Nursery) -> TCPConnection:
         """A connection that has said who it is. Raises RedisError, OSError."""
         url = self._url
-        tls = ssl.create_default_context(cafile=url.ca) if url.tls else None
-        if tls is None:
-            stream: ByteStream = await anyio.connect_tcp(url.host, url.port)
+        if url.tls:
+            trust = partial(ssl.create_default_context, cafile=url.ca)
+            tls = await trio.to_thread.run_sync(trust)  # reads files
+            stream: ByteStream = await anyio.connect_tcp(
+                url.host, url.port, ssl_context=tls, tls_standard_compatible=False
+            )
         else:
-            stream = await anyio.connect_tcp(url.host, url.port, ssl_context=tls, tls_standard_compatible=False)
+            stream = await anyio.connect_tcp(url.host, url.port)
         connection = _Dialled(url, stream)
         await nursery.start(self._carry, connection)
         return connection
