@@ -44,6 +44,13 @@ def _key(value: Any) -> str:
     return value
 
 
+def _lease(value: Any) -> float:
+    seconds = s.seconds(value)
+    if not 3 <= seconds <= 3600:
+        raise ValueError(f"3s to 1h were expected, not {value!r}")
+    return seconds
+
+
 def _host_name() -> str:
     name = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:63]
     return name or "node"
@@ -65,6 +72,7 @@ SCHEMA: s.Schema = {
         "name": Field(_name, "edged"),
         "discovery": Field(s.many(s.choice("mdns", "static")), ("mdns",)),
         "seeds": Field(s.many(_address), ()),
+        "lease": Field(_lease, 15.0),
     },
     "store": {"url": Field(_url, "sqlite:")},
     "capacity": {"containers": Field(s.whole(0, 4096), 8), "memory": Field(s.size, 1 << 30)},
@@ -107,6 +115,7 @@ class MeshSection:
     name: str
     discovery: tuple[str, ...]
     seeds: tuple[str, ...]
+    lease: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ Times are Unix seconds, as they lie on disk for years: here they are numbers tha
 Refuses to know stores, nodes and clocks.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
@@ -178,15 +177,6 @@ def call_id(key: SessionKey, alarm: Alarm) -> bytes:
     """The id of the call for this try of an alarm, whoever makes it."""
     said = pack([key.function, key.session, alarm.name, alarm.epoch, alarm.version, alarm.attempt])
     return sha256(said).digest()[:16]
-
-
-def rank(key: SessionKey, node: str, nodes: Iterable[str]) -> int:
-    """How many of `nodes` come before `node` in the order in which they look after a session's alarms."""
-
-    def place(name: str) -> bytes:
-        return sha256(f"{name} {key.function}/{key.session}".encode()).digest()
-
-    return sum(place(other) < place(node) for other in nodes if other != node)
 
 
 def changes_of(said: Any, now: float) -> Changes:

@@ -7,6 +7,7 @@ token; an answer under another token is late and changes nothing.
 from typing import Any, NamedTuple
 
 from .calls import Call
+from .records import Entry
 
 
 class Ask(NamedTuple):
@@ -117,6 +118,16 @@ class Due(NamedTuple):
     at: float | None
 
 
+class Aside(NamedTuple):
+    """A superseded copy: the store has it up to `stored`, it has calls up to `version`. To be kept for the operator."""
+
+    epoch: int
+    version: int
+    stored: int
+    state: bytes
+    results: tuple[Entry, ...]
+
+
 class Noted(NamedTuple):
     """Something about the session that operators want to know of."""
 
@@ -138,5 +149,6 @@ Effect = (
     | Timer
     | Located
     | Due
+    | Aside
     | Noted
 )

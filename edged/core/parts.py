@@ -12,6 +12,7 @@ from edged_protocol.errors import ProtocolError
 
 def for_container(state: bytes | None, deltas: tuple[bytes, ...], speaks: bool) -> tuple[bytes | None, bool]:
     """The blob, and whether it is the array of the parts; always that where nobody can tell what they add up to."""
+    state = state or None  # an empty one is that of a new session
     if not deltas:
         return state, False
     if not speaks:

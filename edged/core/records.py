@@ -85,9 +85,9 @@ class Write(NamedTuple):
     """One compare-and-set: applies iff the record has (expect_epoch, expect_version).
 
     An absent record has (0, 0). With `lease` = (node, seq) that node's lease must also still have
-    that seq. `state` None keeps the state that is there, `move` None the move. A `state` replaces the
-    deltas too; a `delta` is put on top of what is there, and beyond MAX_DELTAS refused as StoreFailed.
-    Results are appended and the oldest dropped beyond `keep` entries or `keep_bytes` of bodies, which
+    that seq. `state` None keeps the state that is there, an empty one is that of a new session; `move` None
+    keeps the move. A `state` replaces the deltas too; a `delta` is put on top of what is there, and beyond
+    MAX_DELTAS refused as StoreFailed. Results are appended and the oldest dropped beyond `keep` entries or `keep_bytes` of bodies, which
     sets `floor`.
     `alarms` None keeps the alarms; else these take their place, and `due` (wall clock) says when
     the session is to be listed by ListAlarms, None: not. With `had_alarms` these must be the record's

@@ -12,9 +12,11 @@ from .records import (
     MAX_DELTAS,
     Entry,
     Forget,
+    Lease,
     Load,
     Loaded,
     Record,
+    Renew,
     SessionKey,
     Write,
     Written,
@@ -56,6 +58,11 @@ def repeated(op: Write, record: Record | None) -> bool:
         and record.move == op.move
         and record.epoch == op.epoch
     )
+
+
+def renews(op: Renew, lease: Lease | None) -> bool:
+    """Whether `op` replaces `lease`: that of its own life by the next number, that of another life always."""
+    return lease is None or lease.boot != op.boot or lease.seq == op.seq - 1
 
 
 class Row:

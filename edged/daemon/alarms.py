@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 import trio
 
-from edged.core.alarms import Alarm, Alarms, Firing, alarms_of, call_id, pause, rank
+from edged.core.alarms import Alarm, Alarms, Firing, alarms_of, call_id, pause
 from edged.core.records import ListAlarms, Listed, Load, Loaded, Outcome, Record, SessionKey
+from edged.core.rendezvous import rank
 from edged_protocol import messages as m
 from edged_protocol.codec import decode
 from edged_protocol.errors import Code, outcome_of

@@ -5,7 +5,7 @@ carries what an actor tells another node. Refuses to know which node should have
 """
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import trio
@@ -71,6 +71,8 @@ class Moves:
         self._peers = peers
         self._timers = timers
         self._serials = serials
+        self.lease: Callable[[], Awaitable[None]]
+        """Waits for the lease of this node."""
 
     async def move(
         self, key: SessionKey, move: str, to: str, forced: bool = False, frozen: bool = False
@@ -80,6 +82,8 @@ class Moves:
         A migration goes on whatever its pause when it is `forced`, and copies nothing before it when it is `frozen`.
         """
         self._check(key, move)
+        if move == "localize":
+            await self.lease()
         if to and move == "migrate":
             to = f"{to}/{self._peers.boot_of(to)}" if to != self._node else to
         ending, now = _Ending(), trio.current_time()

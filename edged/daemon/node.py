@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 
 from edged.config import Config
+from edged.core.leases import Leases
 from edged.core.regression import Guard, Regression
 from edged.core.routing import Router
 from edged_protocol import messages as m
@@ -21,6 +22,7 @@ from .alarms import AlarmClock
 from .brain import Brain
 from .breakpoints import breakpoints
 from .bundles import Bundles, write_whole
+from .conflicts import Conflicts
 from .connections import Connections
 from .deadlines import Deadlines
 from .deployments import Deployments
@@ -28,12 +30,14 @@ from .discovery import Discovery
 from .drain import Drain
 from .emptying import Emptying
 from .events import Events
+from .fence import Fence
 from .following import Follower
 from .gossip import Gossip
 from .guarded_store import GuardedStore
 from .host import Host
 from .hub import Hub
 from .kept_logs import KeptLogs
+from .leasing import Leasing
 from .link import Link
 from .listeners import Listeners
 from .locations import Locations
@@ -69,6 +73,9 @@ class Node:
     drain: Drain
     gossip: Gossip
     brain: Brain
+    leasing: Leasing
+    conflicts: Conflicts
+    fence: Fence
 
     def __init__(self, config: Config, hub: Hub | None = None) -> None:
         self.config = config
@@ -118,9 +125,15 @@ class Node:
         store = open_store(url, self.data_dir, reach=sender, timers=self.timers)
         self.store = WatchedStore(GuardedStore(store, self.guard, self._frozen))
         self.relay = Relay(self.name, self.router, self.serials)
-        self.seating = Seating(self.name, self.boot, self.relay, self.store, self.timers, self.serials)
+        leases = Leases(self.name, self.boot, self.config.mesh.lease)
+        self.seating = Seating(self.name, leases, self.relay, self.store, self.timers, self.serials)
         self.relay.seating = self.seating
         self.relay.frozen = self.guard.frozen
+        self.fence = Fence(self.relay)
+        self.leasing = Leasing(leases, self.store, self.fence.ended, self.fence.good_again)
+        self.seating.look_at_lease = self.leasing.look
+        self.conflicts = Conflicts(self.name, self.data_dir, self.events.note)
+        self.seating.set_aside = self.conflicts.keep
         self.workers = self.relay.workers = self._workers()
         self.spread = self.relay.spread = Spread(self.name, self.router, self.workers, self.relay.seats)
         self.relay.explain = partial(status.placement, self)
@@ -130,6 +143,7 @@ class Node:
         self.seating.tell = self.moves.tell
         self.seating.note = self.events.note
         self.seating.reached = breakpoints()
+        self.moves.lease = self.leasing.wait
         labels = self.config.node.labels
         self.deployments = Deployments(
             self.name, labels, self.bundles, self.workers, self.router, self.peers, self.spread.balancer
@@ -165,6 +179,8 @@ class Node:
         nursery.start_soon(self.timers.run)
         nursery.start_soon(self.hub.run)
         await nursery.start(self.store.run)
+        await nursery.start(self.conflicts.run)
+        await nursery.start(self.leasing.run)
         await nursery.start(self.host.run)
         await nursery.start(self.workers.run)
         await nursery.start(self.deployments.run)

@@ -5,16 +5,19 @@ has a row for each. Refuses to know what sessions decide, and how calls find the
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from edged.core import effects as fx
+from edged.core.leases import Leases
 from edged.core.records import SessionKey
 from edged.core.sessions import Rules, Seat
 from edged_protocol import messages as m
 from edged_protocol.errors import Code
 
+from .leasing import boottime
 from .stores import Store
 from .timers import Timers
 from .workers import WAITS_FOR_ITSELF, Deployed, Worker
@@ -33,12 +36,14 @@ class Seating:
     tell: Tell
     note: Callable[..., None]
     alarm_due: Callable[[SessionKey, float | None], None]
+    look_at_lease: Callable[[], None]
+    set_aside: Callable[[SessionKey, fx.Aside], None]
 
     def __init__(
-        self, node: str, boot: str, relay: "Relay", store: Store, timers: Timers, serials: Iterator[int]
+        self, node: str, leases: Leases, relay: "Relay", store: Store, timers: Timers, serials: Iterator[int]
     ) -> None:
         self._node = node
-        self._boot = boot
+        self._leases = leases
         self._relay = relay
         self._store = store
         self._timers = timers
@@ -52,11 +57,15 @@ class Seating:
         if seat is None:
             version = self._relay.workers.version_for(*key)
             assert version is not None
-            seat = self._seats[key] = Seat(key, self._node, self._boot, rules_of(version))
+            candidates = partial(self._relay.router.nodes_for, key.function)
+            seat = Seat(key, self._node, self._leases.boot, rules_of(version), self._leases, candidates)
+            self._seats[key] = seat
         return seat
 
     def perform(self, seat: Seat, step: Step) -> None:
-        """One step of a session, and everything it leads to."""
+        """One step of a session, and everything it leads to: no answer leaves but under a lease looked at just now."""
+        if boottime() >= self._leases.check_at:
+            self.look_at_lease()
         before = seat.state
         effects = step(seat)
         at = None if self.reached is None or seat.state is before else seat.state.value
@@ -124,6 +133,9 @@ class Seating:
     def _due(self, seat: Seat, effect: fx.Due) -> None:
         self.alarm_due(seat.key, effect.at)
 
+    def _aside(self, seat: Seat, effect: fx.Aside) -> None:
+        self.set_aside(seat.key, effect)
+
     def _noted(self, seat: Seat, effect: fx.Noted) -> None:
         self.note(effect.event, function=seat.key.function, session=seat.key.session, **effect.about)
 
@@ -181,6 +193,7 @@ PERFORM: dict[type[fx.Effect], Callable[[Seating, Seat, Any], None]] = {
     fx.Due: Seating._due,
     fx.Forward: Seating._forward,
     fx.Located: Seating._located,
+    fx.Aside: Seating._aside,
     fx.Noted: Seating._noted,
     fx.Release: Seating._release,
     fx.RunOwn: Seating._run_own,
@@ -203,6 +216,7 @@ def rules_of(version: Deployed) -> Rules:
         checkpoint_calls=manifest.durability.calls,
         checkpoint_seconds=manifest.durability.seconds,
         follow=manifest.modes.follow,
+        on_partition=manifest.durability.on_partition,
         max_pause=manifest.modes.max_pause,
         shared=version.shared,
     )

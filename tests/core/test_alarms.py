@@ -20,9 +20,9 @@ from edged.core.alarms import (
     changes_of,
     firing_of,
     pause,
-    rank,
 )
 from edged.core.records import SessionKey
+from edged.core.rendezvous import rank
 
 KEY = SessionKey("clock", "one")
 TEA = Alarm("tea", 10.0, "pour", b"\x91\x01", 0, 0)

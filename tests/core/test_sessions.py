@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 import pytest
+from support.leases import good_lease
 
 from edged.core import effects as fx
 from edged.core.calls import Call
@@ -21,7 +22,10 @@ class World:
         self.random = random.Random(seed)
         self.now = 0.0
         rules = Rules(("remote", "local"), 0.0, 500, 128, durability, 5, 1.0)
-        self.seats = {name: Seat(KEY, name, f"boot-{name}", rules) for name in "ab"}
+        self.seats = {
+            name: Seat(KEY, name, f"boot-{name}", rules, good_lease(name, f"boot-{name}"), lambda: "ab")
+            for name in "ab"
+        }
         self.record: Record | None = None
         self.results: dict[bytes, Entry] = {}
         self.memory: dict[int, int] = {}

@@ -7,8 +7,9 @@ whether each alarm that was set has had its effect, and that none had it twice.
 from typing import TYPE_CHECKING, Any
 
 from edged.core import effects as fx
-from edged.core.alarms import Alarm, Alarms, Firing, alarms_of, call_id, pause, rank
+from edged.core.alarms import Alarm, Alarms, Firing, alarms_of, call_id, pause
 from edged.core.records import ListAlarms, Listed, Load, Loaded, Record
+from edged.core.rendezvous import rank
 from edged_protocol.errors import outcome_of
 
 from .history import tokens
@@ -51,17 +52,16 @@ class AlarmClock:
     def __init__(self, node: "Node") -> None:
         self._node = node
         self._planned = 0
-        node.mesh.clock.after(node.mesh.chance.random() * SCAN_SECONDS, self._scan)
+        node.mesh.clock.after(node.mesh.chance.random() * SCAN_SECONDS, node.later(self._scan))
 
     def _scan(self) -> None:
         """Look in the store for what is overdue; it is spared the question when it has nothing."""
         node = self._node
-        if not node.alive:
-            return
         record = node.mesh.store.record
         if record is not None and record.alarms:
-            node.mesh.store.submit(ListAlarms(node.mesh.clock.now - GRACE), self._overdue)
-        node.mesh.clock.after(SCAN_SECONDS, self._scan)
+            question = ListAlarms(node.mesh.clock.now - GRACE)
+            node.mesh.store.submit(question, node.later(self._overdue), node)
+        node.mesh.clock.after(SCAN_SECONDS, node.later(self._scan))
 
     def _overdue(self, outcome: Any) -> None:
         node = self._node
@@ -80,16 +80,15 @@ class AlarmClock:
         number = self._planned
         if at is not None:
             wait = max(0.0, at - self._node.mesh.clock.now)
-            self._node.mesh.clock.after(wait, lambda: self._look() if number == self._planned else None)
+            look = self._node.later(lambda: self._look() if number == self._planned else None)
+            self._node.mesh.clock.after(wait, look)
 
     def _look(self) -> None:
         node = self._node
-        if not node.alive:
-            return
         if node.seat is not None and node.seat.local:
             self._fire(node.seat.alarms)
         else:
-            node.mesh.store.submit(Load(node.mesh.key, ()), self._read)
+            node.mesh.store.submit(Load(node.mesh.key, ()), node.later(self._read), node)
 
     def _read(self, outcome: Any) -> None:
         record = outcome.record if isinstance(outcome, Loaded) else None

@@ -25,7 +25,7 @@ def forward(node: "Node", call: Call, name: str) -> None:
         node.answer(fx.Answer(call, 401, b"", "no time left", {"ran": False}))
     elif mesh.faults.hit("forward_lost"):
         call.started = call.started or mesh.clock.now
-        mesh.clock.after(mesh.chance.random() * 0.05, lambda: link_lost(node, call))
+        mesh.clock.after(mesh.chance.random() * 0.05, node.later(link_lost), node, call)
     else:
         call.started = call.started or mesh.clock.now
         _send(node, call, other, left)
@@ -36,15 +36,16 @@ def _send(node: "Node", call: Call, other: "Node", left: float) -> None:
 
     def back(answer: fx.Answer) -> None:
         if mesh.faults.hit("forward_answer_lost"):
-            mesh.clock.after(mesh.chance.random() * 0.05, lambda: link_lost(node, call))
+            mesh.clock.after(mesh.chance.random() * 0.05, node.later(link_lost), node, call)
         else:
-            other.lane(node.name).send(lambda: _answered(node, call, answer))
+            other.lane(node.name).send(lambda: node.later(_answered)(node, call, answer))
 
     meta: dict[str, Any] = {"hops": call.hops + 1, "attempt": call.attempt, "prefer": call.prefer}
     if call.alarm is not None:
         meta["alarm"] = list(call.alarm)
     arguments = (back, call.method, call.call_id, left, call.body, meta)
-    node.lane(other.name).send(lambda: other.take(*arguments) if other.alive else None)
+    take = other.later(other.take)
+    node.lane(other.name).send(lambda: take(*arguments))
     other.watchers.append((node, call))
 
 
@@ -55,7 +56,7 @@ def link_lost(node: "Node", call: Call) -> None:
 
 
 def _answered(node: "Node", call: Call, answer: fx.Answer) -> None:
-    if not node.alive or call.serial not in node.calls:
+    if call.serial not in node.calls:
         return
     key, meta = node.mesh.key, answer.meta or {}
     if type(meta.get("epoch")) is int:
@@ -83,9 +84,9 @@ def tell(node: "Node", seat: Seat, effect: fx.Tell) -> None:
     if not other.alive or mesh.faults.hit("tell_lost"):
         mesh.clock.after(0.001, lambda: _told(node, seat, effect.token, 105, "not reachable"))
     elif not mesh.faults.hit("tell_swallowed"):
-        node.lane(other.name).send(lambda: _take(other, effect, back))
+        node.lane(other.name).send(lambda: other.later(_take)(other, effect, back))
         if mesh.faults.hit("tell_twice"):
-            node.lane(other.name).send(lambda: _take(other, effect, lambda *_: None))
+            node.lane(other.name).send(lambda: other.later(_take)(other, effect, lambda *_: None))
 
 
 def _told(node: "Node", seat: Seat, token: int, code: int, message: str) -> None:
@@ -96,8 +97,6 @@ def _told(node: "Node", seat: Seat, token: int, code: int, message: str) -> None
 
 def _take(node: "Node", effect: fx.Tell, back: Any) -> None:
     """Another node's step of a move arrives."""
-    if not node.alive:
-        return
     now, params, blob = node.mesh.clock.now, effect.params, effect.blob
     if effect.verb == "session.invite":
         ended = node.mesh.asker(node, back)

@@ -33,6 +33,8 @@ KINDS = (
     "forward_answer_lost",
     "client_lost",  # a client's connection breaks before the answer
     "node_killed",
+    "node_paused",
+    "node_cut",  # from the store, for a while; its clients and the others still reach it
 )
 
 RATES = (0.05, 0.15, 0.4)
@@ -65,8 +67,10 @@ class Faults:
             kinds = _drawn(chance)
             if chance.random() < 0.5:
                 self.moment = chance.choice(MOMENTS)
-                kinds += chance.choice((("own_killed",), ("own_killed",), ("node_killed",)))
+                kinds += chance.choice((("own_killed",), ("own_killed",), ("node_killed",), ("node_paused",), ("node_cut",)))
         self.rates = {kind: chance.choice(RATES) for kind in kinds}
+        self._aimed = {kind for kind in kinds if "@" in kind}
+        self.drawn = tuple(self.rates)
         self.kills = chance.randrange(1, 5)
         self.armed = False
 
@@ -76,10 +80,12 @@ class Faults:
         return rate is not None and self._chance.random() < rate
 
     def kill(self, kind: str, state: S) -> bool:
-        """As `hit`, in the state that this world has chosen, and only a few times.
+        """As `hit`, in the state that this world has chosen, and only a few times; always at "kind@state".
 
         Else nothing would ever get anywhere, and the steps that are soon over would be spared.
         """
+        if self._aimed and f"{kind}@{state}" in self._aimed:
+            return self.armed
         if not self.kills or kind not in self.rates or self.moment not in (None, state):
             return False
         if self.hit(kind) or (self.armed and self.moment is state and self._chance.random() < 0.5):

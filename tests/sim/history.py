@@ -6,10 +6,12 @@ copy of it tells its whole past: a call in it twice took effect twice, and its l
 
 from typing import Any
 
-from edged.core.effects import Answer
+from edged.core.effects import Answer, Aside
 from edged.core.records import Record
 
 TOKEN = 2
+ALARMS = b"\x01\x00"
+"""The first call that an alarm makes."""
 
 
 def tokens(state: bytes | None) -> list[bytes]:
@@ -26,30 +28,59 @@ def whole(record: Record | None) -> bytes:
 class History:
     """The acknowledgements of one session, and what they promise."""
 
-    def __init__(self, durability: str) -> None:
+    def __init__(self, durability: str, on_partition: str) -> None:
         self.sync = durability == "sync"
+        self.none = durability == "none"
+        self.keeps = on_partition == "keep"
         self.acked: dict[bytes, int] = {}
         self.raised: set[bytes] = set()
         self.losses = 0
+        self.takeovers = 0
+        self.asides = 0
+        self.superseded: dict[int, set[bytes]] = {}
+        """By epoch, acknowledged calls that the record did not have when another node took over: in a copy set aside,
+        unless the memory of that owner was lost."""
+        self._gone: set[int] = set()
         self._owners: dict[int, tuple[str, str | None, str | None]] = {}
 
-    def committed(self, old: Record | None, new: Record) -> None:
-        """The store applied a write."""
+    def committed(self, old: Record | None, new: Record, by: str) -> None:
+        """The store applied a write of the life `by`."""
         before, after = whole(old), whole(new)
-        assert after.startswith(before), "what the store had is gone"
+        took = old is not None and old.mode == "local" and old.owner_boot != by and new.epoch > old.epoch
+        anew = self.none and not after and new.epoch > (old.epoch if old else 0)
+        assert anew or after.startswith(before), "what the store had is gone"
         assert len(after) == new.version * TOKEN, "the version does not count the calls"
         once = tokens(after)
         assert len(set(once)) == len(once), "a call took effect twice"
         owner = (new.mode, new.owner, new.owner_boot)
         assert self._owners.setdefault(new.epoch, owner) == owner, "two owners in one epoch"
         assert new.epoch in (0, old.epoch if old else 0, old.epoch + 1 if old else 1)
+        if old is not None and (took or anew):
+            self._taken_over(old.epoch, after, anew)
+
+    def _taken_over(self, epoch: int, store: bytes, anew: bool) -> None:
+        """Another life goes on from what the store has: what only the owner of `epoch` had is its copy's."""
+        self.takeovers += 1
+        beyond = self.acked.keys() - set(tokens(store))
+        assert not (self.sync and beyond), "an acknowledged call was lost"
+        if not anew:
+            self.superseded.setdefault(epoch, set()).update(beyond)
+        for token in beyond:
+            del self.acked[token]
+        if not self.sync:
+            self.raised.clear()
 
     def answered(
-        self, token: bytes, shared: bool, answer: Answer, store: bytes, memory: bytes
+        self, token: bytes, shared: bool, answer: Answer, record: Record | None, memory: bytes
     ) -> None:
-        """A node answered a call itself; `store` and `memory` are the states it may rest on."""
-        tried_again = answer.call.alarm is not None  # under another id: it may fail first and succeed then
-        if answer.code == 301 and not tried_again:
+        """A node answered a call itself; the record and `memory` are what it may rest on."""
+        store = whole(record)
+        meta: dict[str, Any] = answer.meta or {}
+        current = record is not None and meta.get("epoch", 0) >= record.epoch
+        if meta.get("mode") == "local" and answer.code in (0, 301):
+            assert current or self.keeps or self.sync, "an owner that was superseded answered"
+        tried_again = token >= ALARMS  # under another id: it may fail first and succeed then
+        if answer.code == 301 and not tried_again and (current or not self.keeps):
             assert token not in self.acked, "a call that succeeded was said to have failed"
             self.raised.add(token)
         if shared and answer.code == 0 and answer.call.alarm is None:
@@ -57,14 +88,33 @@ class History:
         if answer.code not in (0, 302) or shared:
             return
         assert token not in self.raised, "a call that failed was said to have succeeded"
-        meta: dict[str, Any] = answer.meta or {}
         version = meta["version"]
         if answer.code == 0:
             assert int(answer.body) == version, "the answer is of another version"
+        if not current and tokens(store)[version - 1 : version] != [token]:
+            if self.none and not memory:
+                return  # read before the state was lost
+            self._answered_beside(token, meta["epoch"])
+            return
         known = self.acked.setdefault(token, version)
         assert known == version, "a retry got another answer"
         rests = store if self.sync or len(store) >= version * TOKEN else memory
         assert tokens(rests)[version - 1 : version] == [token], "acknowledged before it was safe"
+
+    def _answered_beside(self, token: bytes, epoch: int) -> None:
+        """With `keep`: the other of two histories."""
+        assert self.keeps, "an owner that was superseded answered"
+        self.superseded.setdefault(epoch, set()).add(token)
+
+    def set_aside(self, copy: Aside) -> None:
+        """A superseded copy is kept."""
+        self.asides += 1
+        missing = self.superseded.pop(copy.epoch, set()) - set(tokens(copy.state))
+        assert not missing, "a copy that was set aside lacks acknowledged calls"
+
+    def memory_lost(self, epoch: int) -> None:
+        """A container that held the session is gone."""
+        self._gone.add(epoch)
 
     def lost(self, store: bytes, memory: bytes) -> None:
         """The only copy beyond the store's is gone; what that promised is void."""
@@ -83,3 +133,5 @@ class History:
         for token, version in self.acked.items():
             assert final[version - 1 : version] == [token], "an acknowledged call is gone"
         assert not self.raised & set(final), "a call that failed took effect"
+        for epoch, left in self.superseded.items():
+            assert not left or epoch in self._gone, "acknowledged calls are in no copy"

@@ -16,6 +16,7 @@ from .alarms import AlarmClock
 from .clients import Try
 from .containers import HARD_LIMIT, Container, Ran, run_handler
 from .lanes import Lane
+from .leasing import RATES, Leasing, must_own
 
 if TYPE_CHECKING:
     from .mesh import Mesh
@@ -31,6 +32,9 @@ class Node:
         self.name = name
         self.boot = boot
         self.alive = True
+        self.paused = False
+        self.cut_until = 0.0
+        self.leasing = Leasing(self, mesh.chance.random() * 1e5, mesh.chance.choice(RATES))
         self.seat: Seat | None = None
         self.calls: dict[int, Call] = {}
         self.router = Router(name)
@@ -42,6 +46,36 @@ class Node:
         self._lanes: dict[str, Lane] = {}
         self._pooled: set[int] = set()
         self.alarms = AlarmClock(self)
+        self._backlog: list[Callable[[], None]] = []
+
+    # Being away
+
+    def later(self, action: Callable[..., None]) -> Callable[..., None]:
+        """`action` as it is done by this life: not after its end, and after a pause when that is over."""
+
+        def act(*words: Any) -> None:
+            if self.paused:
+                self._backlog.append(lambda: act(*words))
+            elif self.alive:
+                action(*words)
+
+        return act
+
+    def pause(self) -> None:
+        """SIGSTOP, a suspended machine, a virtual one that was not given a processor."""
+        if self.alive and not self.paused:
+            self.paused = True
+            seconds = self.mesh.chance.random() * self.mesh.chance.choice((0.5, 2.0, 6.0))
+            self.mesh.say("%s is paused for %.3f s", self.name, seconds)
+            self.mesh.clock.after(seconds, self._resume)
+
+    def _resume(self) -> None:
+        """All that came meanwhile, in its order; what the loop's own tasks had to do at some place among it."""
+        self.paused = False
+        backlog, self._backlog = self._backlog, []
+        self.mesh.say("%s goes on", self.name)
+        for action in backlog:
+            action()
 
     # In
 
@@ -49,6 +83,9 @@ class Node:
         """A client's call."""
         if not self.alive:
             attempt.broken()
+            return
+        if self.paused:
+            self._backlog.append(lambda: self.invoked(attempt))
             return
         request = attempt.request
         meta = {"attempt": request.attempt, "prefer": request.prefer}
@@ -63,12 +100,12 @@ class Node:
         body: bytes,
         meta: dict[str, Any],
     ) -> None:
-        """INVOKE, from a client or a node."""
+        """INVOKE, from a client or a node that finds this one at work."""
         now = self.mesh.clock.now
         serial, key = next(self._serials), self.mesh.key
         call = Call(origin, serial, *key, method, call_id, now, now + timeout, body, meta)
         self.calls[serial] = call
-        self.mesh.clock.after(timeout, lambda: self._expire(call))
+        self.mesh.clock.after(timeout, self.later(self._expire), call)
         self.route(call)
 
     def route(self, call: Call) -> None:
@@ -98,8 +135,12 @@ class Node:
 
     def step(self, event: str, step: Step, seat: Seat) -> None:
         """One step of the session, unless it is another one by now."""
+        if self.paused:
+            self._backlog.append(lambda: self.step(event, step, seat))
+            return
         if not self.alive or self.seat is not seat:
             return
+        self.leasing.look()
         self.mesh.seen[seat.state, event] += 1
         before, effects = seat.state, step(seat)
         self.mesh.say("%s %s: %s -> %s %s", self.name, event, before, seat.state, effects)
@@ -122,15 +163,26 @@ class Node:
             mesh.clock.after(soon, lambda: self.container_died(container))
         if mesh.faults.kill("node_killed", seat.state):
             mesh.clock.after(soon, lambda: mesh.kill(self))
+        if mesh.faults.kill("node_paused", seat.state):
+            mesh.clock.after(soon, self.pause)
+        if mesh.faults.kill("node_cut", seat.state):
+            self.cut_until = mesh.clock.now + mesh.chance.random() * mesh.chance.choice((1, 4))
+
+    def environment(self, event: str) -> None:
+        """The lease ended, or is good again."""
+        self.mesh.say("%s: lease %s", self.name, event)
+        if self.seat is not None:
+            now = self.mesh.clock.now
+            self.step(event, lambda seat: getattr(seat, f"on_{event}")(now), self.seat)
 
     # Calls
 
     def _answered(self, seat: Seat, answer: fx.Answer) -> None:
         owns = seat.state in OWNING or seat.local
         memory = seat.container.state if owns and seat.container is not None else b""
-        call, state = answer.call, self.mesh.store.state
+        call, record = answer.call, self.mesh.store.record
         shared = call.method == "get" or (call.alarm is not None and call.alarm.act != "fire")
-        self.mesh.history.answered(call.body, shared, answer, state, memory or b"")
+        self.mesh.history.answered(call.body, shared, answer, record, memory or b"")
         self.answer(answer)
 
     def answer(self, answer: fx.Answer) -> None:
@@ -171,10 +223,10 @@ class Node:
             self._lost(call, 101, "the function's queue is full")
             return
         self._pooled.add(call.serial)
-        mesh.clock.after(mesh.chance.random() * 0.02, lambda: self._run_in_pool(seat, call))
+        mesh.clock.after(mesh.chance.random() * 0.02, self.later(self._run_in_pool), seat, call)
 
     def _run_in_pool(self, seat: Seat, call: Call) -> None:
-        if not self.alive or call.serial not in self._pooled:
+        if call.serial not in self._pooled:
             return
         mesh, faults, chance = self.mesh, self.mesh.faults, self.mesh.chance
         self._pooled.discard(call.serial)
@@ -201,11 +253,12 @@ class Node:
 
         def allowed() -> None:
             record = self.mesh.store.record
-            assert record is not None and record.owner_boot == self.boot, "two owners run calls"
-            assert record.epoch == seat.epoch, "a superseded owner runs calls"
+            if must_own(self):
+                assert record is not None and record.owner_boot == self.boot, "two owners run calls"
+                assert record.epoch == seat.epoch, "a superseded owner runs calls"
 
         container.call(call, allowed, lambda ran: self._ran(seat, call, ran))
-        self.mesh.clock.after(HARD_LIMIT, lambda: self._overran(call, container))
+        self.mesh.clock.after(HARD_LIMIT, self.later(self._overran), call, container)
 
     def _ran(self, seat: Seat, call: Call, ran: Ran) -> None:
         now = self.mesh.clock.now
@@ -221,26 +274,31 @@ class Node:
         if ends <= self.mesh.clock.now:
             self.container_died(container)
         else:
-            self.mesh.clock.after(
-                ends - self.mesh.clock.now, lambda: self._overran(call, container)
-            )
+            again = ends - self.mesh.clock.now
+            self.mesh.clock.after(again, self.later(self._overran), call, container)
 
     def container_died(self, container: Container) -> None:
         """A session's own container is gone, and with it what only it held."""
         if not self.alive or not container.alive:
             return
         container.alive = False
+        self.later(self._misses)(container)
+
+    def _misses(self, container: Container) -> None:
+        """What it answered before was taken before."""
         seat = self.seat
         if seat is not None and seat.container is container:
             self.void(container)
             self.step("container_lost", lambda s: s.on_container_lost(self.mesh.clock.now), seat)
 
     def void(self, container: Container) -> None:
-        """If it was the owner's, what it promised beyond the record is void."""
-        record = self.mesh.store.record
+        """What only it had is gone: if it was the owner's, what it promised beyond the record is void."""
+        record, history = self.mesh.store.record, self.mesh.history
+        if self.seat is not None:
+            history.memory_lost(self.seat.epoch)
         if record is not None and (record.mode, record.owner_boot) == ("local", self.boot):
             self.mesh.say("%s: memory is lost", self.name)
-            self.mesh.history.lost(self.mesh.store.state, container.state or b"")
+            history.lost(self.mesh.store.state, container.state or b"")
 
     # Between nodes
 
@@ -310,7 +368,7 @@ class Node:
             now = self.mesh.clock.now
             self.step(failed, lambda s: s.on_store(effect.token, outcome, now), seat)
 
-        self.mesh.store.submit(effect.op, done)
+        self.mesh.store.submit(effect.op, done, self)
 
     def _located(self, seat: Seat, effect: fx.Located) -> None:
         self.router.located(self.mesh.key, effect.node, effect.epoch)
@@ -318,8 +376,13 @@ class Node:
     def _due(self, seat: Seat, effect: fx.Due) -> None:
         self.alarms.due(effect.at)
 
+    def _aside(self, seat: Seat, effect: fx.Aside) -> None:
+        self.mesh.history.set_aside(effect)
+
     def _noted(self, seat: Seat, effect: fx.Noted) -> None:
-        """Nobody reads it here."""
+        """Nobody reads it here, but for what cannot be set aside."""
+        if "its copy" in str(effect.about.get("reason", "")):
+            self.mesh.history.memory_lost(seat.epoch)
 
     def _done(self, seat: Seat, effect: fx.Done) -> None:
         if effect.asker is not None:
@@ -340,5 +403,6 @@ PERFORM: dict[type, Callable[[Node, Seat, Any], None]] = {
     fx.Located: Node._located,
     fx.Done: Node._done,
     fx.Due: Node._due,
+    fx.Aside: Node._aside,
     fx.Noted: Node._noted,
 }

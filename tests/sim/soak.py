@@ -3,33 +3,27 @@
 Without FIRST the worlds begin at a seed of their own, so that each soak sees other ones.
 """
 
-import multiprocessing
 import sys
 import time
 from random import SystemRandom
 
-from .mesh import failure
+from .worlds import World, told_by_all_cores
 
-CHUNK = 100
 FAR = 2**40
-
-
-def failed(seeds: range) -> list[str]:
-    """What did not hold in these worlds."""
-    told = [(seed, failure(seed)[0]) for seed in seeds]
-    return [f"python -m sim.mesh {seed}: {why}" for seed, why in told if why]
+AT_ONCE = 100_000
+"""Worlds given to the processes at a time: a list of a million would be all there is to see for a while."""
 
 
 def main(worlds: int, first: int) -> int:
     """Run them, report, and say how it ended."""
     print(f"{worlds} worlds from seed {first}", flush=True)
-    chunks = [range(at, min(at + CHUNK, first + worlds)) for at in range(first, first + worlds, CHUNK)]
     began, done, failures = time.monotonic(), 0, 0
-    with multiprocessing.Pool() as pool:
-        for chunk, lines in zip(chunks, pool.imap(failed, chunks), strict=True):
-            done += len(chunk)
-            failures += len(lines)
-            print("".join(f"\r\033[K{line}\n" for line in lines), end="")
+    for at in range(first, first + worlds, AT_ONCE):
+        seeds = range(at, min(at + AT_ONCE, first + worlds))
+        for told in told_by_all_cores([World(seed) for seed in seeds]):
+            done += told.worlds
+            failures += len(told.failures)
+            print("".join(f"\r\033[K{line}\n" for line in told.failures), end="")
             pace = done / (time.monotonic() - began)
             left = (worlds - done) / pace
             print(f"\r\033[K{done} of {worlds}, {pace:.0f}/s, {left:.0f} s left", end="", flush=True)

@@ -6,13 +6,14 @@ cost every call a layer.
 """
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from ..alarms import NONE, Alarms
 from ..calls import Call
 from ..effects import Answer, Done, Effect
+from ..leases import Leases
 from ..records import Record, SessionKey
 from ..transition import HOLDING, NEXT, OWNING, S
 from ..window import Window
@@ -42,6 +43,7 @@ class Rules:
     follow: bool = False
     shared: Collection[str] = ()
     """Methods that change nothing, as far as a container has said."""
+    on_partition: str = "fence"
 
 
 class Wish(NamedTuple):
@@ -71,11 +73,22 @@ class Saving(NamedTuple):
 class Actor:
     """The state of a session here; `transition` says what holds in each."""
 
-    def __init__(self, key: SessionKey, node: str, boot: str, rules: Rules) -> None:
+    def __init__(
+        self,
+        key: SessionKey,
+        node: str,
+        boot: str,
+        rules: Rules,
+        leases: Leases,
+        candidates: Callable[[], Iterable[str]],
+    ) -> None:
         self.key = key
         self.node = node
         self.boot = boot
         self.rules = rules
+        self.leases = leases
+        # The nodes that could serve the session, this one too.
+        self.candidates = candidates
         self.state = S.FREE
         self.epoch = 0
         self.version = 0
@@ -92,6 +105,9 @@ class Actor:
         # Alarms of a local session, and whether the store is to be told of them.
         self.alarms: Alarms = NONE
         self.alarmed = False
+        self.state_lost = False
+        # The term of the lease in which the record last named this node, and the epoch others may take first.
+        self.term = self.yielded = 0
         # What the store does not have yet, and the answers that wait until it has.
         self.stored = 0
         self.basis = Basis()
@@ -107,13 +123,12 @@ class Actor:
         self.wish: Wish | None = None
         self.asker: Any = None
         self.target = ""
-        self.move = b""
+        self.move = self.digest = b""
         self.began = 0.0
         self.moved = 0
         self.changed = float("-inf")
         self.copy: Copy | None = None
         self.arrival: Arrival | None = None
-        self.digest = b""
         self.forced = self.frozen = False
         # What the write that ends the ownership brings, and whether the store then has everything.
         self.part = Part()
@@ -156,6 +171,11 @@ class Actor:
         """A token beside the step under way: checkpoints have their own."""
         self._tokens += 1
         return self._tokens
+
+    def next_move(self) -> bytes:
+        """The id of a move that nobody outside asked for."""
+        self.moves += 1
+        return (self.moves.to_bytes(4, "big") + self.boot.encode()[-12:]).ljust(16, b"\0")
 
     def end_move(self, code: int, message: str) -> list[Effect]:
         """Whoever asked for the move under way is told how it ended."""

@@ -65,6 +65,18 @@ def not_set(call: Call) -> Answer:
     return Answer(call, 201, b"", "no such alarm stands any more", {"not_set": True})
 
 
+def state_lost(actor: Actor, call: Call) -> Answer:
+    """Told once: the state was in the memory of a container that is gone, and nowhere else."""
+    actor.state_lost = False
+    return Answer(call, 105, b"", "the session's state was lost; it begins anew", {"state_lost": True})
+
+
+def fenced(call: Call) -> Answer:
+    """The node may own the session no longer, and cannot know."""
+    message = "the session's node could not renew its lease"
+    return Answer(call, 105, b"", message, {"retry_after_ms": 200})
+
+
 def queue_full(call: Call) -> Answer:
     """The session has more calls waiting than its function allows."""
     return Answer(call, 101, b"", "the session's queue is full", {"retry_after_ms": 50})

@@ -11,8 +11,8 @@ from ..calls import Call
 from ..effects import Ask, Control, Effect, Noted, Said, Timer
 from ..records import Load, Record, StoreFailed
 from .actor import STEP_DEADLINE, Actor, Saving
+from .aside import superseded
 from .basis import Part
-from .endings import superseded
 from .local_calls import open_gate
 from .writes import checkpoint
 

@@ -69,11 +69,6 @@ def give_up(actor: Actor, code: int, message: str) -> list[Effect]:
     return [*actor.end_move(code, message), *let_go(actor)]
 
 
-def superseded(actor: Actor) -> list[Effect]:
-    """The record is no longer ours: what only this memory held has no effect anywhere."""
-    return drop(actor, "the session was taken over by another node")
-
-
 def withdraw(actor: Actor) -> list[Effect]:
     """The target of the migration under way, if there is one, may forget what it has."""
     copy, actor.copy = actor.copy, None

@@ -12,10 +12,12 @@ from ..effects import Ask, Due, Effect, Forward, Located, Noted, Release, Tell, 
 from ..records import Load, StoreFailed
 from ..transition import S
 from .actor import Actor
+from .aside import superseded
 from .basis import Part
 from .checkpoints import reconcile
-from .endings import superseded, withdraw
-from .local_calls import admit_waiting, open_gate
+from .endings import withdraw
+from .fencing import serve
+from .local_calls import open_gate
 from .writes import release
 
 DOUBT_POLL = 0.5
@@ -115,8 +117,7 @@ def back(actor: Actor, code: int, reason: str, now: float) -> list[Effect]:
     effects = actor.end_move(code, reason)
     effects += withdraw(actor)
     actor.part = Part()
-    actor.go(S.LOCAL)
-    return effects + admit_waiting(actor, now)
+    return effects + serve(actor, now)
 
 
 def out_of_time(actor: Actor, now: float) -> list[Effect]:

@@ -10,7 +10,7 @@ from typing import Any
 from ..alarms import Alarms, Firing
 from ..calls import Call
 from ..effects import Answer, Due, Effect, RunOwn
-from ..transition import S
+from ..transition import HELD_BACK, S
 from ..window import Verdict
 from .actor import Actor
 from .answers import (
@@ -22,6 +22,7 @@ from .answers import (
     queue_full,
     remembered,
     said,
+    state_lost,
     too_old,
 )
 from .endings import drop, next_living
@@ -33,6 +34,8 @@ def admit(actor: Actor, call: Call, now: float) -> list[Effect]:
     own = actor.own
     if len(own) >= actor.rules.queue:
         return [queue_full(call)]
+    if actor.state_lost and call.alarm is None:
+        return [state_lost(actor, call)]
     verdict = actor.window.admit(call)
     if verdict is Verdict.RUN and call.alarm is not None:
         refusal = _judge_alarm(actor, call, call.alarm)
@@ -115,18 +118,21 @@ def answered(
 
 
 def _gate(actor: Actor, answer: Answer) -> list[Effect]:
-    """With `sync` an answer leaves when the store has all that it may rest on."""
+    """With `sync` an answer leaves when the store has all that it may rest on; none leaves behind the fence."""
     changes = actor.changes
-    if actor.rules.durability != "sync" or changes.all_saved:
+    if (actor.rules.durability != "sync" or changes.all_saved) and actor.state not in HELD_BACK:
         return [answer]
     actor.held.append((changes.mark, answer))
     return []
 
 
 def open_gate(actor: Actor) -> list[Effect]:
-    """The store has more than it had: the answers that waited for it."""
+    """The store has more than it had, or the session is served again: the answers that waited for it."""
     effects: list[Effect] = []
-    while actor.held and actor.held[0][0] <= actor.changes.saved:
+    if actor.state in HELD_BACK:
+        return effects
+    sync = actor.rules.durability == "sync"
+    while actor.held and (not sync or actor.held[0][0] <= actor.changes.saved):
         effects.append(actor.held.popleft()[1])
     return effects
 

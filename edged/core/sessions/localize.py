@@ -14,8 +14,9 @@ from ..transition import S
 from ..window import Window
 from .actor import STEP_DEADLINE, Actor
 from .basis import Part
-from .endings import give_up, refuse_all, send_away
-from .local_calls import admit_waiting
+from .endings import give_up, refuse_all
+from .fencing import serve as serve_by_lease
+from .takeover import fetched_elsewhere
 from .writes import NO_RECORD, claim, release
 
 MAX_CLAIMS = 50
@@ -42,6 +43,7 @@ def started(actor: Actor, container: Any) -> list[Effect]:
 
 
 def _fetch(actor: Actor) -> Effect:
+    actor.term = actor.leases.term
     actor.go(S.FETCHING)
     return Ask(Load(actor.key, ()), actor.number())
 
@@ -54,18 +56,19 @@ def fetched(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     actor.record = record
     if record.move == actor.move and record.owner_boot == actor.boot:
         return _won(actor, record, record.epoch, now)
-    if record.mode == "local" and record.owner != actor.node:
-        return send_away(actor, record)
+    if record.mode == "local":
+        return fetched_elsewhere(actor, record)
     if actor.container is None:
         return give_up(actor, 402, "its container died")
     return _claim(actor, record)
 
 
 def _claim(actor: Actor, record: Record) -> list[Effect]:
-    """From remote-state, or from a former life of this node, which is certainly dead."""
+    """From remote-state; others may commit to it meanwhile."""
     if actor.claims >= MAX_CLAIMS:
         return give_up(actor, 107, "others commit to this session")
     actor.claims += 1
+    actor.term = actor.leases.term
     actor.go(S.CLAIMING)
     return [Ask(claim(actor, record), actor.number())]
 
@@ -147,11 +150,10 @@ def serve(actor: Actor, now: float) -> list[Effect]:
     effects: list[Effect] = [*actor.end_move(0, ""), Located(actor.node, actor.epoch)]
     if actor.state is S.RESTORING:  # of a migration the source tells
         effects.append(Noted("session.localized", {"epoch": actor.epoch}))
-    actor.go(S.LOCAL)
     actor.record = None
     if actor.alarms.due is not None:
         effects.append(Due(actor.alarms.due))
-    return effects + admit_waiting(actor, now)
+    return effects + serve_by_lease(actor, now)
 
 
 def restoring_lost(actor: Actor, now: float) -> list[Effect]:

@@ -15,6 +15,7 @@ from ..records import Load, StoreFailed
 from .actor import Actor
 from .answers import queue_full, said
 from .remote_calls import enqueue
+from .takeover import lost_owner
 from .writes import NO_RECORD
 
 
@@ -31,8 +32,8 @@ def has_read(actor: Actor, token: int, outcome: Any) -> list[Effect]:
     """The record: a container of the pool reads it."""
     call = actor.readers[token]
     record = None if isinstance(outcome, StoreFailed) else outcome.record or NO_RECORD
-    if record is not None and record.mode == "remote" and not call.answered:
-        call.mode, call.state, call.deltas = "remote", record.state, record.deltas
+    if record is not None and record.mode == "remote" and not call.answered and not actor.state_lost:
+        call.mode, call.state, call.deltas = "remote", record.state or None, record.deltas
         call.entry = (record.epoch, record.version)
         return [RunPool(call)]
     del actor.readers[token]
@@ -40,10 +41,10 @@ def has_read(actor: Actor, token: int, outcome: Any) -> list[Effect]:
         return [Answer(call, 401, b"", "the deadline has passed", {"ran": False})]
     if record is None:
         return [Answer(call, 106, b"", f"state store: {outcome.reason}", None)]
-    if record.owner != actor.node:
+    if record.mode == "local" and record.owner != actor.node and lost_owner(actor, record) is None:
         owner = record.owner or ""
         return [Located(owner, record.epoch), Forward(call, owner)]
-    return enqueue(actor, call)  # a former life of this node has it: the writers' way ends that
+    return enqueue(actor, call)  # whoever had it is lost, and perhaps its state: the writers' way tells
 
 
 def token_of(actor: Actor, call: Call) -> int | None:

@@ -24,11 +24,13 @@ from .answers import (
     queue_full,
     remembered,
     said,
+    state_lost,
     too_old,
 )
-from .endings import drop_expired, next_living, refuse_all, send_away
+from .endings import drop_expired, next_living, refuse_all
+from .takeover import read_elsewhere, start_over
 from .wishes import prefer
-from .writes import NO_RECORD, commit, reclaim
+from .writes import NO_RECORD, commit
 
 MAX_TRIES = 3
 """Runs of one remote call that lost their commit before it is answered 107."""
@@ -76,7 +78,7 @@ def _run(actor: Actor, head: Call, record: Record) -> Effect:
     actor.go(S.RUNNING)
     actor.record = record
     actor.epoch, actor.version = record.epoch, record.version
-    head.mode, head.state, head.deltas = "remote", record.state, record.deltas
+    head.mode, head.state, head.deltas = "remote", record.state or None, record.deltas
     return RunPool(head)
 
 
@@ -87,38 +89,18 @@ def has_read(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     record = outcome.record or NO_RECORD
     if record.mode == "remote":
         return _judge(actor, record, outcome)
-    if record.owner != actor.node:
-        return send_away(actor, record)
-    actor.recovered = record.version
-    actor.go(S.RECLAIMING)
-    return [Ask(reclaim(actor, record), actor.number())]
-
-
-def reclaimed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
-    """RECLAIMING: whatever became of it, the record is read again; a store that is away is told."""
-    if isinstance(outcome, StoreFailed) and outcome.applied is False:
-        return refuse_all(actor, 106, f"state store: {outcome.reason}")
-    return _again(actor)
-
-
-def _again(actor: Actor) -> list[Effect]:
-    """The head begins anew, with the record as it is then."""
-    head = actor.head
-    assert head is not None
-    head.container = None
-    actor.queue.appendleft(head)
-    actor.head = actor.record = None
-    actor.go(S.FREE)
-    return []
+    return read_elsewhere(actor, record)
 
 
 def _judge(actor: Actor, record: Record, outcome: Loaded) -> list[Effect]:
     head = actor.head
     assert head is not None
+    if actor.state_lost and head.alarm is None:
+        return _ended(actor, state_lost(actor, head))
     if outcome.results:
         return _ended(actor, remembered(head, outcome.results[0], record.epoch))
     if head.answered:
-        return _again(actor)  # expired while the record was read: it was told that it did not run
+        return start_over(actor)  # expired while the record was read: it was told that it did not run
     if head.alarm is not None:
         return _judge_alarm(actor, head, head.alarm, record)
     if head.attempt > 0 and record.floor and head.call_id is not None:
@@ -202,7 +184,7 @@ def _lost_race(actor: Actor, head: Call, record: Record, outcome: Any) -> list[E
     if head.tries >= MAX_TRIES:
         retry = {"retry_after_ms": 20}
         return _ended(actor, Answer(head, 107, b"", "others commit to this session", retry))
-    return _again(actor)
+    return start_over(actor)
 
 
 def lost(actor: Actor, call: Call, code: int, message: str) -> list[Effect]:

@@ -9,21 +9,25 @@ from typing import Any
 
 from ..calls import Call
 from ..effects import Effect, Release, Said
-from ..transition import SERVING_LOCAL, SERVING_REMOTE, S
+from ..transition import OWNING, SERVING_LOCAL, SERVING_REMOTE, S
 from . import (
+    aside,
     checkpoints,
     endings,
     externalize,
+    fencing,
     leaving,
     local_calls,
     localize,
     migrate,
     readers,
     remote_calls,
+    takeover,
     target,
     wishes,
 )
 from .actor import Actor, Wish
+from .answers import fenced
 
 Step = Callable[[Actor, float], list[Effect]]
 Answered = Callable[[Actor, Any, float], list[Effect]]
@@ -33,12 +37,13 @@ Told = Callable[[Actor, int, str, float], list[Effect]]
 STORE: dict[S, Answered] = {
     S.READING: remote_calls.has_read,
     S.COMMITTING: remote_calls.committed,
-    S.RECLAIMING: remote_calls.reclaimed,
+    S.RECLAIMING: takeover.taken,
     S.FETCHING: localize.fetched,
     S.CLAIMING: localize.claimed,
     S.RESTORING: localize.remembers,
     S.RELEASING: leaving.released,
     S.DOUBT: leaving.looked,
+    S.FENCED: fencing.verified,
     S.SEALED: target.looked,
 }
 
@@ -55,6 +60,7 @@ def _flushed(actor: Actor, said: Said, now: float) -> list[Effect]:
 CONTROL: dict[S, Controlled] = {
     S.RESTORING: localize.restored,
     S.FLUSHING: _flushed,
+    S.ASIDE: aside.snapshot_taken,
     S.SEALING: target.loaded,
 }
 
@@ -64,6 +70,7 @@ PEER: dict[S, Told] = {
 }
 
 TIMER: dict[S, Step] = {
+    S.YIELDING: takeover.turn_came,
     S.STARTING: target.out_of_time,
     S.RESTORING: localize.out_of_time,
     S.INVITING: leaving.out_of_time,
@@ -71,6 +78,8 @@ TIMER: dict[S, Step] = {
     S.FLUSHING: leaving.out_of_time,
     S.OFFERING: leaving.out_of_time,
     S.DOUBT: leaving.look,
+    S.FENCED: fencing.verify,
+    S.ASIDE: aside.out_of_time,
     S.INVITED: target.silent,
     S.SEALING: target.out_of_time,
     S.SEALED: target.look,
@@ -86,10 +95,18 @@ CONTAINER_LOST: dict[S, Step] = {
     S.DRAINING: local_calls.container_lost,
     S.FLUSHING: local_calls.container_lost,
     S.OFFERING: local_calls.container_lost,
+    S.FENCED: local_calls.container_lost,
+    S.ASIDE: aside.container_lost,
     S.INVITED: target.container_lost,
     S.SEALING: target.container_lost,
     S.SEALED: target.container_lost,
 }
+
+
+LAPSED: dict[S, Step] = {**dict.fromkeys(OWNING, fencing.lapsed), S.FENCED: fencing.lapsed_again}
+RENEWED: dict[S, Step] = {**dict.fromkeys(OWNING, fencing.renewed), S.FENCED: fencing.verify}
+HIGHER_EPOCH: dict[S, Step] = dict.fromkeys(OWNING, fencing.higher_epoch)
+# In every other state nobody is served here; before that, what the lease allows is asked.
 
 
 def _begin(actor: Actor, now: float) -> list[Effect]:
@@ -132,6 +149,8 @@ class Seat(Actor):
             return effects if call.alarm is None else self._then(effects, now)
         if call.method in self.rules.shared and self.state in SERVING_REMOTE and call.alarm is None:
             return readers.begin(self, call)
+        if self.state is S.FENCED and not self.leases.good:
+            return [fenced(call)]
         effects = remote_calls.enqueue(self, call)
         return self._then(effects, now) if self.state is S.FREE else effects
 
@@ -215,6 +234,24 @@ class Seat(Actor):
         if token == checkpoints.WATCH:
             return self._then(checkpoints.look_after(self), now)
         step = TIMER.get(self.state) if token == self.token else None
+        return self._then(step(self, now), now) if step is not None else []
+
+    # The lease
+
+    def on_lapsed(self, now: float) -> list[Effect]:
+        """This node's lease has ended."""
+        return self._environment(LAPSED, now)
+
+    def on_renewed(self, now: float) -> list[Effect]:
+        """It is good again, in a new term."""
+        return self._environment(RENEWED, now)
+
+    def on_epoch_seen(self, epoch: int, now: float) -> list[Effect]:
+        """Somebody says that the session is at `epoch`."""
+        return self._environment(HIGHER_EPOCH, now) if epoch > self.epoch else []
+
+    def _environment(self, table: dict[S, Step], now: float) -> list[Effect]:
+        step = table.get(self.state)
         return self._then(step(self, now), now) if step is not None else []
 
     # Moves

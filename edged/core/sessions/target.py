@@ -29,6 +29,8 @@ def invited(actor: Actor, asker: Any, move_id: bytes, now: float) -> list[Effect
     """Another node wants to move the session here: a container first."""
     if actor.state is not S.FREE:
         return [Done(asker, 103, "the session is busy here", {})]
+    if not actor.leases.good:
+        return [Done(asker, 106, f"{actor.node} has no lease in the state store", {})]
     actor.asker, actor.move, actor.began = asker, move_id, now
     actor.arrival = Arrival()
     actor.go(S.INVITED)
@@ -85,6 +87,7 @@ def offered(actor: Actor, asker: Any, params: dict[str, Any], now: float) -> lis
     actor.asker, actor.began = asker, now
     actor.epoch, actor.version, actor.stored = params["epoch"], params["version"], params["stored"]
     actor.recovered, actor.digest = params["recovered"], params["digest"]
+    actor.term = actor.leases.term
     entries = tuple(Entry(*entry) for entry in params["results"])
     actor.window = Window(actor.rules.dedup, entries, params["floor"])
     actor.alarms, actor.alarmed = alarms_of(params["alarms"]), params["alarmed"]

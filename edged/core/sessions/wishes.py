@@ -28,6 +28,8 @@ def why_not(actor: Actor, move: str, target: str) -> tuple[int, str] | None:
     mode = "remote" if move == "externalize" else "local"
     if mode not in actor.rules.allow:
         return 201, f"the function does not allow {mode}-state sessions"
+    if move == "localize" and not actor.leases.good:
+        return 106, f"{actor.node} has no lease in the state store"
     if move == "migrate" and target == actor.node:
         return 201, f"the session is on {actor.node} already"
     if move == "localize" and actor.state is S.LOCAL:
@@ -43,6 +45,4 @@ def prefer(actor: Actor, mode: Any, now: float) -> None:
     if move is None or now - actor.changed < actor.rules.min_dwell:
         return
     if why_not(actor, move, "") is None:
-        actor.moves += 1
-        move_id = actor.moves.to_bytes(4, "big") + actor.boot.encode()[-12:]
-        actor.wish = Wish(move, None, "", move_id.ljust(16, b"\0"))
+        actor.wish = Wish(move, None, "", actor.next_move())

@@ -76,11 +76,12 @@ def claim(actor: Actor, record: Record) -> Write:
     )
 
 
-def reclaim(actor: Actor, record: Record) -> Write:
-    """Back to remote-state, at what the store has: nothing here holds the session."""
+def reclaim(actor: Actor, record: Record, anew: bool) -> Write:
+    """Back to remote-state, at what the store has: nothing that lives holds the session. `anew`: at nothing."""
     # Apart from every counted move of `wishes`, so that neither passes for the other.
     move = (b"\xff" * 4 + actor.boot.encode()[-12:]).ljust(16, b"\0")
-    return claim(actor, record)._replace(mode="remote", owner=None, owner_boot=None, move=move)
+    write = claim(actor, record)._replace(mode="remote", owner=None, owner_boot=None, move=move)
+    return write._replace(version=0, state=b"", keep=0) if anew else write
 
 
 def checkpoint(actor: Actor, part: Part) -> Write:

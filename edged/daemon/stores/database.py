@@ -38,7 +38,7 @@ from edged.core.records import (
     StoreFailed,
     Write,
 )
-from edged.core.row import AS_IT_WAS, Row, Slot
+from edged.core.row import AS_IT_WAS, Row, Slot, renews
 
 from .interface import durable
 from .schema import lock, open_file
@@ -261,7 +261,7 @@ class Database:
 
     def _renew(self, op: Renew) -> Outcome:
         have = self._leases.get(op.node)
-        if have is not None and have.boot == op.boot and have.seq != op.seq - 1:
+        if have is not None and not renews(op, have):
             return Leased(False, have.seq)
         if have is None and len(self._leases) >= MAX_LEASES:
             return StoreFailed(False, f"{MAX_LEASES} nodes have a lease already")

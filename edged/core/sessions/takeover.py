@@ -1,0 +1,99 @@
+"""A session whose record names nobody that holds it: a lost node, or this one in a former life (reliability §2.2).
+
+Decides when it may be taken, and that it goes back to remote-state at what the store has; from there a wish brings it
+into a container here, as it was. To claim it as local at once was the alternative: callers would wait for a container.
+"""
+
+from typing import Any
+
+from ..effects import Ask, Effect, Noted, Release, Timer
+from ..leases import Lost
+from ..records import Record, StoreFailed
+from ..rendezvous import rank
+from ..transition import S
+from .actor import Actor, Wish
+from .endings import refuse_all, send_away
+from .writes import reclaim
+
+YIELD_SECONDS = 0.3
+"""For each node that comes before this one: it may get calls of the session too."""
+
+
+def read_elsewhere(actor: Actor, record: Record) -> list[Effect]:
+    """READING: the record names a container that is not here."""
+    if record.owner == actor.node:
+        return _take(actor, record, None)
+    lost = lost_owner(actor, record)
+    if lost is None:
+        return send_away(actor, record)
+    before = _place(actor)
+    if before and actor.yielded != record.epoch:
+        actor.yielded = record.epoch
+        actor.go(S.YIELDING)
+        return [Timer(before * YIELD_SECONDS, actor.number())]
+    return _take(actor, record, lost)
+
+
+def fetched_elsewhere(actor: Actor, record: Record) -> list[Effect]:
+    """FETCHING: the same, for somebody who wants it here: it is taken first, then localized."""
+    lost = lost_owner(actor, record)
+    if lost is None and record.owner != actor.node:
+        return send_away(actor, record)
+    effects: list[Effect] = [Release(actor.container)] if actor.container is not None else []
+    actor.container = None
+    actor.wish, actor.asker = Wish("localize", actor.asker, "", actor.move), None
+    return effects + _take(actor, record, lost)
+
+
+def lost_owner(actor: Actor, record: Record) -> Lost | None:
+    """The owner, if it may be taken from: with `hold` only when an operator has declared it lost."""
+    lost = actor.leases.lost.get(record.owner or "")
+    if lost is not None and actor.rules.on_partition == "hold" and not lost.forgotten:
+        return None
+    return lost
+
+
+def _place(actor: Actor) -> int:
+    """How many nodes come before this one."""
+    return rank(actor.key, actor.node, (node for node in actor.candidates() if node not in actor.leases.lost))
+
+
+def _take(actor: Actor, record: Record, lost: Lost | None) -> list[Effect]:
+    """What is told of the loss is decided now: should the outcome be unknown, the record no longer tells."""
+    actor.state_lost = actor.rules.durability == "none"
+    actor.recovered = None if actor.state_lost else record.version
+    actor.record = record
+    actor.go(S.RECLAIMING)
+    write = reclaim(actor, record, actor.state_lost)
+    if lost is not None and record.owner is not None:
+        write = write._replace(lease=(record.owner, lost.seq))
+    return [Ask(write, actor.number())]
+
+
+def taken(actor: Actor, outcome: Any, now: float) -> list[Effect]:
+    """RECLAIMING: whatever became of it, the record is read again; a store that is away is told."""
+    if isinstance(outcome, StoreFailed) and outcome.applied is False:
+        return refuse_all(actor, 106, f"state store: {outcome.reason}")
+    record = actor.record
+    assert record is not None
+    won = not isinstance(outcome, StoreFailed) and outcome.won
+    if won and actor.wish is None and "local" in actor.rules.allow and actor.leases.good:
+        actor.wish = Wish("localize", None, "", actor.next_move())
+    about = {"owner": record.owner, "epoch": record.epoch + 1, "version": record.version}
+    noted = Noted("session.taken_over", {**about, "state_lost": actor.state_lost})
+    return [*([noted] if won else []), *start_over(actor)]
+
+
+def start_over(actor: Actor) -> list[Effect]:
+    """The head, if there is one, begins anew, with the record as it is then."""
+    head, actor.head, actor.record = actor.head, None, None
+    if head is not None:
+        head.container = None
+        actor.queue.appendleft(head)
+    actor.go(S.FREE)
+    return []
+
+
+def turn_came(actor: Actor, now: float) -> list[Effect]:
+    """YIELDING: nobody else took it, as far as the record will tell."""
+    return start_over(actor)
