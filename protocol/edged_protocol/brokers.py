@@ -65,6 +65,7 @@ class Brokers:
             raise ValueError(f"1 to {MAX_BROKERS} brokers are needed")
         self._known = {address: Candidate(address, True) for address in addresses}
         self._chance = chance
+        self._nodes: dict[str, Address] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -77,8 +78,17 @@ class Brokers:
                 address = parse_address(text) if isinstance(text, str) else None
             except ValueError:
                 continue
-            if address is not None and address.port is not None and address not in self._known:
+            if address is None or address.port is None:
+                continue
+            if address not in self._known:
                 self._add(address, busy)
+            if isinstance(row[0], str) and (row[0] in self._nodes or len(self._nodes) < MAX_BROKERS):
+                self._nodes[row[0]] = address
+
+    def of_node(self, node: str, now: float) -> Address | None:
+        """Where that node may be dialled now, if the mesh has told."""
+        candidate = self._known.get(self._nodes.get(node, Address("", None)))
+        return candidate.address if candidate is not None and candidate.not_before <= now else None
 
     def _add(self, address: Address, busy: Container[Address]) -> None:
         if len(self._known) >= MAX_BROKERS:

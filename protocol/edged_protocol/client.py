@@ -4,9 +4,10 @@ Decides which broker to dial and when to leave it, which question goes on which 
 under which call id, and when a caller hears that the outcome is unknown. Refuses to know how bytes travel and
 how anybody waits: the fronts (`trio_client`, `blocking`) do what `effects` says and report what happened.
 
-One connection serves at a time; others are being dialled, or finish what they have. A connection per broker,
-chosen by `home` hints, would save a hop and was left out: the mesh forwards anyway. Calls of one session that
-are in flight together are handed over in order, but a repeat may overtake: where order matters, wait.
+One connection serves at a time; others are being dialled, or finish what they have. With `follow_home` it changes over
+to the broker that answers name as their `home`; a connection per broker, so that each session has its own, was left out:
+the mesh forwards anyway. Calls of one session that are in flight together are handed over in order, but a repeat, or a
+call on the next connection, may overtake: where order matters, wait.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from .errors import (
     RemoteProtocolError,
     call_error,
 )
+from .homes import Homes
 from .limits import CALL_ID_BYTES
 from .lines import Close, Dial, Flush, Line, Lines, Phase
 from .retrying import Budget, Chance, Fence, pause_after
@@ -97,6 +99,7 @@ class Client:
         token: str | None = None,
         chance: Chance,
         random_bytes: Callable[[int], bytes],
+        follow_home: bool = False,
     ) -> None:
         hello = {"role": role, "name": name, **({} if token is None else {"token": token})}
         self._lines = Lines(Brokers(brokers, chance), hello)
@@ -104,6 +107,7 @@ class Client:
         self._random_bytes = random_bytes
         self._budget = Budget()
         self._fence = Fence()
+        self._homes = Homes() if follow_home else None
         self._meetings: list[Ticket] = []
         self._book = Book()
         self._woken: list[Effect] = []
@@ -337,6 +341,8 @@ class Client:
             self._book.arm(ticket, ticket.deadline)
             self._woken.append(Wake(ticket))
             return
+        if self._homes is not None and isinstance(ticket, Invocation) and ticket.session is not None:
+            self._go_home(self._homes, message, now)
         if isinstance(message, m.Item) and not message.last:
             line.cancel(ticket, now)  # the broker would go on
         else:
@@ -345,6 +351,13 @@ class Client:
             self._pause(ticket, error, now)
         else:
             self._finish(ticket, error)
+
+    def _go_home(self, homes: Homes, message: Answering, now: float) -> None:
+        """Another broker may be nearer to the sessions."""
+        if isinstance(message, m.Result):
+            node = homes.told((message.meta or {}).get("home"))
+            if node is not None:
+                self._lines.prefer(node, now)
 
     def _superseded(self, ticket: Ticket, message: Answering) -> CallError | None:
         """An error for an answer from before the last change of owner that was seen."""

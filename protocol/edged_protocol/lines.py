@@ -227,6 +227,7 @@ class Lines:
         self._hello = hello
         self._lines: dict[int, Line] = {}
         self._last = 0
+        self._successor = 0
         self._seek_at = -inf
         self._effects: list[Dial | Flush | Close] = []
 
@@ -279,6 +280,14 @@ class Lines:
             self._dial(address, now)
             self._seek_at = now + STAGGER
 
+    def prefer(self, node: str, now: float) -> None:
+        """Have that node for a broker from the moment it greets; until then, and if it does not, all is as it was."""
+        address = self.brokers.of_node(node, now)
+        if self.ready is None or address is None or address in self._busy() or self._successor in self._lines:
+            return
+        self._dial(address, now)
+        self._successor = self._last
+
     def _dial(self, address: Address, now: float) -> None:
         self._last += 1
         self._lines[self._last] = Line(self._last, address, self._hello, now)
@@ -287,6 +296,9 @@ class Lines:
     def welcomed(self, line: Line, info: m.Map, now: float) -> None:
         """The broker greeted: it is the one, unless another was faster."""
         self.brokers.learn(info.get("brokers"), self._busy())
+        if self.ready is not None and line.number == self._successor and not self.closed:
+            self.ready.turn(Phase.LEAVING, now)  # it answers what it has
+            self.ready = None
         if self.ready is not None or self.closed:
             self.end(line, now, None)
             return

@@ -46,14 +46,16 @@ async def connect(
     role: Role = "device",
     token: str | None = None,
     timeout: float = CONNECT_SECONDS,
+    follow_home: bool = False,
 ) -> AsyncIterator["Mesh"]:
     """A mesh through the first of `brokers` that greets, and later through any that it knows.
 
-    `brokers`: `host:port`, `[v6]:port` or `unix:/path`; `timeout`: seconds. Raises Unreachable when each has
+    `brokers`: `host:port`, `[v6]:port` or `unix:/path`; `timeout`: seconds; `follow_home`: change over to the node where
+    the sessions that are called are local-state, when it is another one. Raises Unreachable when each has
     failed or none has greeted in time; ValueError for what is no address.
     """
     client = Client(
-        brokers, name=name, role=role, token=token, chance=Random(), random_bytes=os.urandom
+        brokers, name=name, role=role, token=token, chance=Random(), random_bytes=os.urandom, follow_home=follow_home
     )
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
