@@ -1,4 +1,4 @@
-"""The `edged` program: `run`, `check`, `dev`, `plan` (DESIGN §9)."""
+"""The `edged` program: `run`, `check`, `dev`, `plan`, `sim` (DESIGN §9)."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from .plan import plan
+from .sim import sim
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,6 +83,7 @@ def _checked(path: Path):  # type: ignore[no-untyped-def]
 
 
 main.add_command(plan)
+main.add_command(sim)
 
 if __name__ == "__main__":
     main()

@@ -100,6 +100,11 @@ class Router:
         """The sessions that are thought to be on `node`, with their epochs."""
         return [(key, epoch) for key, (where, epoch) in self._locations.items() if where == node]
 
+    def hint(self, key: SessionKey) -> str | None:
+        """The other node that is thought to have the session; None when nothing is known."""
+        found = self._locations.get(key)
+        return found[0] if found is not None else None
+
     def forget(self, key: SessionKey) -> None:
         """The hint for `key` proved wrong."""
         self._locations.pop(key, None)

@@ -123,6 +123,15 @@ def many(one: Parser) -> Parser:
     return parse
 
 
+def many_or_one(one: Parser) -> Parser:
+    """One value for all, or a list of them in which repetitions are welcome."""
+
+    def parse(value: Any) -> tuple[Any, ...]:
+        return tuple(one(item) for item in (value if type(value) is list else [value]))
+
+    return parse
+
+
 def _near(word: Any, words: Any) -> str:
     close = difflib.get_close_matches(str(word), list(words), 1)
     return f" (did you mean {close[0]}?)" if close else ""
@@ -142,7 +151,8 @@ def read(source: str, schema: Schema, name: str = "") -> dict[str, dict[str, Any
     result: dict[str, dict[str, Any]] = {}
     for section in data:
         if section not in schema:
-            line = where.get((section, ""), where.get(("", section), 1))
+            members = [line for (name, _), line in where.items() if name.startswith(f"{section}.")]
+            line = where.get((section, ""), where.get(("", section), min(members, default=1)))
             wrong.append((line, f"unknown section [{section}]{_near(section, schema)}"))
     for section, fields in schema.items():
         given = data.get(section, {})

@@ -162,6 +162,8 @@ class Workers:
         self._starting = 0
         self._alive: set[Worker] = set()
         self._hungry: set[Deployed] = set()
+        self._starved: set[Deployed] = set()
+        """Want a container and found no slot: fed again whenever something has happened."""
         self.nested: Nested
         self.resting = False
         """The node is drained: what is here runs to its end, nothing new is offered."""
@@ -258,6 +260,10 @@ class Workers:
         """Feed every pool that got calls in this wakeup: once, not once a call."""
         while self._hungry:
             self.feed(self._hungry.pop(), trio.current_time())
+        if self._starved:
+            starved, self._starved = self._starved, set()
+            for function in starved:
+                self.feed(function, trio.current_time())
 
     def feed(self, function: Deployed, now: float) -> None:
         """Hand over what can run, start what is missing."""
@@ -267,6 +273,7 @@ class Workers:
             self._touch(worker.link)
         for _ in range(function.pool.wanted(now)):
             if not self._start_for_pool(function):
+                self._starved.add(function)
                 break
 
     def _meta(self, call: Call) -> m.Map:

@@ -196,3 +196,16 @@ def test_a_session_goes_on_after_a_call_that_expired_in_the_pools_queue(nodes: N
         assert isinstance(expired, m.Error)
         assert (expired.code, expired.meta and expired.meta.get("ran")) == (401, False)
         assert isinstance(wire.answer(3), m.Result)
+
+
+def test_a_function_that_waits_gets_the_slot_that_another_no_longer_needs(nodes: Nodes, tmp_path: Path) -> None:
+    """With one slot and two functions: calls of the second run once the first has nothing to do, without another call."""
+    one_container(nodes, tmp_path, "n1")
+    deploy(nodes.addresses["n1"], SLEEPER.parents[3] / "configs" / "functions" / "echo")
+    served_by(nodes.addresses["n1"], "echo", 1)
+    with closing(Wire(nodes.addresses["n1"])) as wire:
+        wire.send(sleep(1, 4.0))
+        until(lambda: edgectl(nodes.addresses["n1"], "top")["load"][0]["functions"]["sleeper"]["busy"] == 1)
+        wire.send(m.Invoke(2, "echo", None, "call", None, 20_000, pack([7])))
+        assert isinstance(wire.answer(2), m.Result), "it waited until its deadline beside an idle container"
+        assert isinstance(wire.answer(1), m.Result)

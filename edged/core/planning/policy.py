@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from .figures import Place, believed, figures, place
-from .target import RAMP, Mesh, Target
+from .target import RAMP, Mesh, Target, kept
 from .view import Function, Move, Peer, Plan, Session, View
 
 SETTLING = 15.0
@@ -91,8 +91,8 @@ class _Round:
 
     @property
     def open(self) -> bool:
-        """Whether one more session may have a container here: the last slot is the pools'."""
-        return self.used < self.view.slots - 1
+        """Whether one more session may have a container here."""
+        return self.used < self.view.slots - kept(self.view.slots, len(self.view.functions))
 
     # What is wanted, and what is forced
 
@@ -233,8 +233,8 @@ def _rows(function: Function) -> Iterator[_Row]:
 
 
 def _spare(peer: Peer) -> int:
-    """Containers that a node can give to sessions; the last slot is the pools'."""
-    return peer.slots - 1 - sum(row.local for row in peer.figures.values())
+    """Containers that a node can give to sessions."""
+    return peer.slots - kept(peer.slots, len(peer.figures)) - sum(row.local for row in peer.figures.values())
 
 
 def plan(view: View, now: float) -> Plan:

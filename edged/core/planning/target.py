@@ -44,6 +44,13 @@ STEPS = 24
 """Halvings of the threshold's range, which is some twenty octaves: to a millionth of one."""
 
 
+def kept(slots: int, functions: int) -> int:
+    """Slots that stay the pools': one for each function as far as half of them go, and one at least. A session whose
+    call waits for a container that never comes has all its calls wait; and with one slot for two functions their
+    containers are started in turns, each ending the other."""
+    return max(1, min(functions, slots // 2))
+
+
 class Times(NamedTuple):
     """Mean seconds of a call of one function; `tried`: whether a local call was ever seen."""
 
@@ -113,11 +120,10 @@ class Mesh:
         self._most = {node: self._most_on(node) for node in self.slots}
 
     def _most_on(self, node: str) -> int:
-        """The most free sessions that a node can have local, or more if it has: one slot stays a pool's, since a session
-        whose call waits here for a container that never comes has all its calls wait."""
+        """The most free sessions that a node can have local, or more if it has."""
         rows = self.told[node].values()
         granted, local = sum(row.granted for row in rows), sum(row.local for row in rows)
-        return max(0, self.slots[node] - 1 - granted, local - granted)
+        return max(0, self.slots[node] - kept(self.slots[node], len(rows)) - granted, local - granted)
 
     def rows(self, function: str) -> list[Figures]:
         """Every node's figures of a function."""

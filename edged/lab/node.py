@@ -1,0 +1,464 @@
+"""One node in virtual time: the daemon's relay as a model, around the real router, balancer, pools and sessions.
+
+Stands for `edged.daemon.relay`, `spread` and `moves`. What is real: every decision of `edged.core`. What is modelled:
+connections (a fixed delay, in order), containers, store, gossip, and that a dead node's connections break at once.
+"""
+
+from collections.abc import Callable
+from itertools import count
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from edged.core import effects as fx
+from edged.core.balancing import Balancer, Load
+from edged.core.calls import Call
+from edged.core.records import SessionKey
+from edged.core.routing import Anywhere, Here, Router, There
+from edged.core.sessions import Rules, Seat
+
+from .agent import Agent
+from .containers import Container, Containers
+from .scenario import Function
+
+if TYPE_CHECKING:
+    from .mesh import Mesh
+
+MAX_REROUTES = 2
+WRONG_PLACE = (102, 103, 105)
+NOT_RUN_THERE = (101, 102, 104)
+SKIP_SECONDS = 0.2
+ALONE = b"alone"
+"""Stands for the state of a call that no session's actor knows of."""
+
+
+class Visit:
+    """A client's call as long as it is under way: since when, and what is told of its end."""
+
+    __slots__ = ("client", "sent", "tries", "wished", "work")
+
+    def __init__(self, client: Any, sent: float, work: bytes, wished: str | None) -> None:
+        self.client = client
+        self.sent = sent
+        self.work = work
+        self.wished = wished
+        self.tries = 0
+
+
+class Hop:
+    """Whoever forwarded a call here waits for its answer."""
+
+    __slots__ = ("boot", "call", "node")
+
+    def __init__(self, node: "Node", call: Call) -> None:
+        self.node = node
+        self.boot = node.boot
+        self.call = call
+
+
+def rules_of(function: Function) -> Rules:
+    """As the manifest says."""
+    return Rules(
+        ("remote", "local"),
+        function.dwell,
+        function.queue,
+        1,
+        function.durability,
+        function.calls,
+        function.seconds,
+    )
+
+
+class Node:
+    """One life of one node; a dead one does nothing."""
+
+    def __init__(self, mesh: "Mesh", name: str, boot: str, slots: int, chance: Random) -> None:
+        self.mesh = mesh
+        self.name = name
+        self.boot = boot
+        self.alive = True
+        self.clock = mesh.clock
+        self.functions = mesh.scenario.functions
+        self.containers = Containers(mesh.clock, slots, self.functions, self._ran, self._lost)
+        self.seats: dict[SessionKey, Seat] = {}
+        self.calls: dict[int, Call] = {}
+        self.router = Router(name)
+        self.router.serves(self.functions, self.functions)
+        self.balancer = Balancer(name, chance, self.load)
+        for function in self.functions.values():
+            self.balancer.policy(function.name, function.balance)
+        self._rules = mesh.rules
+        self._serials = count()
+        self._under_way: dict[SessionKey, list[Call]] = {}
+        self._moves = count(1)
+        self.agent = Agent(self)
+
+    def load(self, function: str) -> Load:
+        """As it tells the others."""
+        return Load(*self.containers.figures(function))
+
+    # In
+
+    def visited(self, visit: Visit) -> None:
+        """A client's call."""
+        client = visit.client
+        if not self.alive:
+            self.mesh.refused(visit, 403, 0.0)
+            return
+        meta = {"prefer": visit.wished} if visit.wished is not None and self.mesh.choice.wishes else None
+        self.take(visit, client.function, client.session, self.clock.now + client.function.deadline, visit.work, meta)
+
+    def take(
+        self, origin: Any, function: Function, session: str, deadline: float, body: bytes, meta: dict[str, Any] | None
+    ) -> None:
+        """INVOKE, from a client or a node."""
+        call = Call(origin, next(self._serials), function.name, session, "call", None, self.clock.now, deadline, body, meta)
+        self.calls[call.serial] = call
+        self.agent.called(call, origin.node.name if isinstance(origin, Hop) else "")
+        self.route(call)
+
+    def route(self, call: Call) -> None:
+        """Here, or to where the session is said to be."""
+        where = self.router.route(call.function, call.session, call.hops)
+        if isinstance(where, Here):
+            seat = self.seats.get(SessionKey(call.function, call.session or ""))
+            node = self._elsewhere(call, seat)
+            if node is None:
+                self._here(call, seat)
+            else:
+                self.forward(call, node)
+        elif isinstance(where, There):
+            self.forward(call, where.node)
+        elif isinstance(where, Anywhere):
+            node = self._another(call)
+            if node is None:
+                self.answer(fx.Answer(call, 101, b"", "every node is overloaded", None))
+            else:
+                self.forward(call, node)
+        else:
+            self.answer(fx.Answer(call, where.code, b"", where.reason, None))
+
+    def _here(self, call: Call, seat: Seat | None) -> None:
+        key = SessionKey(call.function, call.session or "")
+        if self.functions[call.function].overlapping and (seat is None or seat.quiet):
+            self._overlapping(call, key)
+            return
+        seat = self.seat(key)
+        self.perform(seat, seat.arrived(call, self.clock.now))
+
+    def _overlapping(self, call: Call, key: SessionKey) -> None:
+        """The paper's model: a remote-state call runs as if it were the session's only one."""
+        owner = self.mesh.store.owner(key)
+        if owner is not None and owner != self.name:
+            self.forward(call, owner)
+            return
+        call.state, call.mode = ALONE, "remote"
+        if not self.containers.submit(call):
+            self.answer(fx.Answer(call, 101, b"", "the function's queue is full", None))
+        elif call.prefer == "local":
+            self.want(key, "localize", "")
+
+    # Spread over the nodes, as edged.daemon.spread does
+
+    def _elsewhere(self, call: Call, seat: Seat | None) -> str | None:
+        others = self.router.others(call.function)
+        if not others or call.hops or call.prefer == "local" or (seat is not None and (seat.local or not seat.quiet)):
+            return None
+        before = self._under_way.get(SessionKey(call.function, call.session or ""))
+        if before and not self.functions[call.function].overlapping:
+            return self._sent(call, before[0].sent_to)
+        if self.balancer.stays(call.function) and self.containers.at_once(call.function):
+            return None
+        return self._sent(call, self.balancer.choose(call.function, others, self.clock.now))
+
+    def _another(self, call: Call) -> str | None:
+        others = self.router.others(call.function)
+        return self._sent(call, self.balancer.choose(call.function, others, self.clock.now))
+
+    def _sent(self, call: Call, node: str | None) -> str | None:
+        if node is None:
+            return None
+        if node != self.name:
+            self._under_way.setdefault(SessionKey(call.function, call.session or ""), []).append(call)
+        call.sent_to, call.sent_at = node, self.clock.now
+        self.balancer.sent(call.function, node)
+        return None if node == self.name else node
+
+    def _arrived_back(self, call: Call, meta: dict[str, Any] | None) -> None:
+        """A call that was chosen a node for is out of the way; `meta` of its RESULT, if it ran."""
+        node, now = call.sent_to, self.clock.now
+        if node is None:
+            return
+        call.sent_to = None
+        self.balancer.ended(call.function, node)
+        if meta is not None:
+            there = (meta.get("queue_us", 0) + meta.get("run_us", 0)) / 1e6
+            self.balancer.answered(call.function, node, now - call.sent_at, there, now)
+        if node == self.name:
+            return
+        key = SessionKey(call.function, call.session or "")
+        calls = self._under_way.get(key, [])
+        if call in calls:
+            calls.remove(call)
+        if not calls:
+            self._under_way.pop(key, None)
+
+    # Between nodes
+
+    def forward(self, call: Call, name: str) -> None:
+        """Let another node answer the call."""
+        other = self.mesh.nodes[name]
+        if not other.alive:
+            self.router.forget(SessionKey(call.function, call.session or ""))
+            self.answer(fx.Answer(call, 105, b"", f"{name} is not reachable", None))
+            return
+        call.started = call.started or self.clock.now
+        call.away = True
+        meta = {"hops": call.hops + 1, "prefer": call.prefer}
+        function = self.functions[call.function]
+        hop = Hop(self, call)
+        self.mesh.watch(other, hop)
+        self.clock.after(
+            self.mesh.scenario.link, self._reach, other, hop, function, call.session, call.deadline, call.body, meta
+        )
+
+    def _reach(self, other: "Node", *words: Any) -> None:
+        if other.alive:
+            other.take(*words)
+
+    def hop_answered(self, hop: Hop, answer: fx.Answer, load: Load | None) -> None:
+        """Another node answered, or broke its connection."""
+        call = hop.call
+        if not self.alive or call.serial not in self.calls:
+            return
+        call.away = False
+        node, meta, now = call.sent_to, answer.meta or {}, self.clock.now
+        if node is not None and load is not None:
+            self.balancer.heard(call.function, node, load, now)
+        self._arrived_back(call, meta if answer.code == 0 else None)
+        if answer.code in NOT_RUN_THERE and node is not None and self._asks_another(call, node, now):
+            return
+        key = SessionKey(call.function, call.session or "")
+        if type(meta.get("epoch")) is int:
+            owner = meta.get("node") if meta.get("mode") == "local" else None
+            self.router.located(key, owner, meta["epoch"])
+        if answer.code in WRONG_PLACE:
+            self.router.forget(key)
+            if call.reroutes < MAX_REROUTES and not call.answered:
+                call.reroutes += 1
+                self.route(call)
+                return
+        self.answer(answer._replace(call=call))
+
+    def _asks_another(self, call: Call, node: str, now: float) -> bool:
+        granted = self.balancer.refused(call.function, node, SKIP_SECONDS, now)
+        if not granted or call.answered or call.hops or call.reroutes >= MAX_REROUTES:
+            return False
+        call.reroutes += 1
+        self.router.forget(SessionKey(call.function, call.session or ""))
+        self.route(call)
+        return True
+
+    # Sessions
+
+    def seat(self, key: SessionKey) -> Seat:
+        """The session's actor on this node, made when it is not there."""
+        seat = self.seats.get(key)
+        if seat is None:
+            seat = self.seats[key] = Seat(key, self.name, self.boot, self._rules[key.function])
+        return seat
+
+    def want(self, key: SessionKey, move: str, target: str) -> None:
+        """The network's wish."""
+        move_id = next(self._moves).to_bytes(4, "big") + self.boot.encode().ljust(12, b"\0")
+        seat = self.seat(key)
+        to = f"{target}/{self.mesh.nodes[target].boot}" if target else ""
+        self.perform(seat, seat.want(move, None, to, move_id, self.clock.now))
+
+    def perform(self, seat: Seat, effects: list[fx.Effect]) -> None:
+        """Everything a step of a session leads to."""
+        for effect in effects:
+            if self.alive:
+                PERFORM[type(effect)](self, seat, effect)
+        if seat.quiet and self.seats.get(seat.key) is seat:
+            del self.seats[seat.key]
+
+    def _current(self, seat: Seat) -> bool:
+        return self.alive and self.seats.get(seat.key) is seat
+
+    def answer(self, answer: fx.Answer) -> None:
+        """Tell whoever waits for the call."""
+        call = answer.call
+        self.calls.pop(call.serial, None)
+        if call.answered:
+            return
+        call.answered = True
+        if call.sent_to is not None:
+            self._arrived_back(call, answer.meta if answer.code == 0 else None)
+        origin = call.origin
+        if isinstance(origin, Hop):
+            self.mesh.unwatch(self, origin)
+            self.clock.after(self.mesh.scenario.link, origin.node.hop_answered, origin, answer, self.load(call.function))
+        else:
+            self.mesh.answered(self, origin, answer)
+
+    def sweep(self) -> None:
+        """An answer at the deadline, whatever becomes of the call."""
+        now = self.clock.now
+        for call in [call for call in self.calls.values() if call.deadline <= now and not call.answered]:
+            call.answered = True
+            self.calls.pop(call.serial, None)
+            if isinstance(call.origin, Visit):
+                self.mesh.refused(call.origin, 401, 0.0)
+
+    def _answered(self, seat: Seat, effect: fx.Answer) -> None:
+        self.answer(effect)
+
+    def _forwarded(self, seat: Seat, effect: fx.Forward) -> None:
+        call = effect.call
+        if call.answered:
+            self.calls.pop(call.serial, None)
+        elif call.hops >= 2:
+            self.answer(fx.Answer(call, 103, b"", "forwarded twice already", None))
+        else:
+            self.forward(call, effect.node)
+
+    def _run_pool(self, seat: Seat, effect: fx.RunPool) -> None:
+        if not self.containers.submit(effect.call):
+            self._lost(effect.call, 101, "the function's queue is full")
+
+    def _run_own(self, seat: Seat, effect: fx.RunOwn) -> None:
+        self.containers.run_own(effect.container, effect.call)
+
+    def _ran(self, call: Call, container: Container, seconds: float) -> None:
+        """A container answered."""
+        if not self.alive:
+            return
+        if call.state is ALONE:
+            self.mesh.store.count(2 * self.functions[call.function].state)
+            meta = {"mode": "remote", "node": self.name, "run_us": int(seconds * 1e6)}
+            meta["queue_us"] = int((call.started - call.arrived) * 1e6)
+            self.answer(fx.Answer(call, 0, b"", "", meta))
+            return
+        seat = self.seats.get(SessionKey(call.function, call.session or ""))
+        if seat is not None:
+            blob = self.mesh.states[call.function] if container.seat is None else None
+            meta = {"run_us": int(seconds * 1e6)}
+            self.perform(seat, seat.on_answer(call, 0, b"", "", meta, blob, self.clock.now))
+
+    def _lost(self, call: Call, code: int, message: str) -> None:
+        seat = self.seats.get(SessionKey(call.function, call.session or ""))
+        if seat is not None:
+            self.perform(seat, seat.on_lost(call, code, message, self.clock.now))
+
+    def _start(self, seat: Seat, effect: fx.Start) -> None:
+        deltas = self.functions[seat.key.function].change > 0
+
+        def started(container: Container | None, reason: str) -> None:
+            if self._current(seat):
+                self.perform(seat, seat.on_container(effect.token, container, reason, self.clock.now, deltas))
+            elif container is not None:
+                self.containers.end(container)
+
+        if self.agent.grants(seat):
+            self.containers.start_own(seat.key.function, seat, started)
+        else:
+            self.clock.after(0.0, started, None, "the pools need what is left")
+
+    def _control(self, seat: Seat, effect: fx.Control) -> None:
+        def told(said: fx.Said) -> None:
+            if self._current(seat):
+                self.perform(seat, seat.on_control(effect.token, said, self.clock.now))
+
+        self.containers.control(effect.container, effect, told)
+
+    def _release(self, seat: Seat, effect: fx.Release) -> None:
+        self.containers.end(effect.container)
+
+    def _ask(self, seat: Seat, effect: fx.Ask) -> None:
+        def done(outcome: Any) -> None:
+            if self._current(seat):
+                self.perform(seat, seat.on_store(effect.token, outcome, self.clock.now))
+
+        self.mesh.store.submit(effect.op, done)
+
+    def _timer(self, seat: Seat, effect: fx.Timer) -> None:
+        def due() -> None:
+            if self._current(seat):
+                self.perform(seat, seat.on_timer(effect.token, self.clock.now))
+
+        self.clock.after(effect.seconds, due)
+
+    def _located(self, seat: Seat, effect: fx.Located) -> None:
+        self.router.located(seat.key, effect.node, effect.epoch)
+
+    def _due(self, seat: Seat, effect: fx.Due) -> None:
+        """No session here has alarms."""
+
+    def _noted(self, seat: Seat, effect: fx.Noted) -> None:
+        self.mesh.noted(self, seat, effect)
+
+    def _done(self, seat: Seat, effect: fx.Done) -> None:
+        if effect.asker is not None:
+            effect.asker(effect.code, effect.message)
+
+    # Moves between nodes
+
+    def _tell(self, seat: Seat, effect: fx.Tell) -> None:
+        other = self.mesh.nodes[effect.node.partition("/")[0]]
+        link = self.mesh.scenario.link
+
+        def back(code: int, message: str) -> None:
+            self.clock.after(link, told, code, message)
+
+        def told(code: int, message: str) -> None:
+            if effect.token and self._current(seat):
+                self.perform(seat, seat.on_peer(effect.token, code, message, self.clock.now))
+
+        if other.alive:
+            self.clock.after(link + self.mesh.seconds(effect.blob), other.told, seat.key, effect, back)
+        else:
+            self.clock.after(0.0, told, 105, "it is not reachable")
+
+    def told(self, key: SessionKey, effect: fx.Tell, back: Callable[[int, str], None]) -> None:
+        """Another node's step of a move."""
+        if not self.alive:
+            return
+        now, params = self.clock.now, effect.params
+        seat = self.seats.get(key) if effect.verb in ("session.commit", "session.withdraw") else self.seat(key)
+        if seat is not None:
+            self.perform(seat, TAKE[effect.verb](seat, back, params, effect.blob or b"", now))
+
+    def die(self) -> None:
+        """SIGKILL."""
+        self.alive = False
+        self.containers.stop()
+        for call in self.calls.values():
+            if isinstance(call.origin, Visit) and not call.answered:
+                self.mesh.refused(call.origin, 403, 0.0)
+
+
+TAKE: dict[str, Callable[[Seat, Any, dict[str, Any], bytes, float], list[fx.Effect]]] = {
+    "session.invite": lambda seat, back, params, blob, now: seat.invited(back, params["move"], now),
+    "session.chunk": lambda seat, back, params, blob, now: seat.piece(back, params, blob, now),
+    "session.offer": lambda seat, back, params, blob, now: seat.offered(back, params, now),
+    "session.withdraw": lambda seat, back, params, blob, now: seat.withdrawn(params["move"], now),
+    "session.commit": lambda seat, back, params, blob, now: seat.committed(params["move"], now),
+}
+"""What another node's step of a move asks of the session here."""
+
+PERFORM: dict[type, Callable[[Node, Seat, Any], None]] = {
+    fx.Answer: Node._answered,
+    fx.Forward: Node._forwarded,
+    fx.RunOwn: Node._run_own,
+    fx.RunPool: Node._run_pool,
+    fx.Start: Node._start,
+    fx.Control: Node._control,
+    fx.Release: Node._release,
+    fx.Tell: Node._tell,
+    fx.Timer: Node._timer,
+    fx.Ask: Node._ask,
+    fx.Located: Node._located,
+    fx.Done: Node._done,
+    fx.Due: Node._due,
+    fx.Noted: Node._noted,
+}

@@ -1,0 +1,186 @@
+"""The laboratory: what it plays is repeatable, and where the truth is known it tells the truth."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edged.core.planning.latency import Setting, point
+from edged.lab.account import Growth, interval, latency
+from edged.lab.clients import Client
+from edged.lab.compare import compare
+from edged.lab.mesh import APPLICATIONS, DYNAMIC, Choice, Mesh, play
+from edged.lab.scenario import Scenario, parse_scenario
+
+PAPER = """
+[scenario]
+duration = "2000s"
+warmup = "200s"
+[mesh]
+nodes = 4
+containers = 10
+[policy]
+period = "5s"
+[function.f]
+local = 1
+remote = 3
+start = "50ms"
+overlapping = true
+[clients.c]
+function = "f"
+count = 70
+rate = 0.075
+"""
+
+
+def paper(**more: object) -> Scenario:
+    return replace(parse_scenario(PAPER, "paper", Path()), **more)  # type: ignore[arg-type]
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    """To the last figure, with the policy at work; another seed gives other figures."""
+    scenario = paper(duration=300.0)
+    first, again = play(scenario, DYNAMIC), play(scenario, DYNAMIC)
+    assert first == again
+    assert play(replace(scenario, seed=2), DYNAMIC).latency != first.latency
+
+
+@pytest.mark.parametrize("k", [0, 16, 25])
+def test_one_queue_agrees_with_the_formula(k: int) -> None:
+    """One node with all forty containers is the paper's model: the formula's mean is within the run's 95 % interval."""
+    scenario = paper(containers=(40,), duration=8000.0, warmup=500.0)
+    seen = play(scenario, Choice("static", k)).latency["all"]
+    assert abs(seen.mean - point(Setting(70), k).mean) <= seen.interval
+
+
+@pytest.mark.parametrize("start", [0, 30])
+def test_the_policy_comes_near_the_best_number(start: int) -> None:
+    """From no local sessions and from the edge of the cliff, four nodes by themselves: near 25, where they then stay."""
+    result = play(paper(duration=1200.0), DYNAMIC, at_first=start)
+    assert all(21 <= local <= 28 for local, _, _ in result.timeline[5:])
+    assert result.stable
+    assert result.rounds <= 1
+    assert result.refused == 0
+
+
+def test_different_meshes_get_the_same_calls() -> None:
+    """As many calls come whatever the mesh does with them: choices are compared on the same ones."""
+    runs = [play(paper(containers=(40,), duration=500.0, warmup=0.0), Choice("static", k)) for k in (0, 25)]
+    assert len({run.latency["all"].calls + run.queued for run in runs}) == 1
+    assert runs[0].latency["all"].mean != runs[1].latency["all"].mean
+
+
+@pytest.mark.parametrize("arrivals", ["poisson", "bursty", "diurnal"])
+def test_clients_call_as_often_as_they_should(arrivals: str) -> None:
+    """Whatever the pattern, the long-run mean is the rate."""
+    group = replace(paper().clients[0], arrivals=arrivals, period=600.0, rate=1.0, burst=5.0, calm=20.0)
+    client = Client(paper(), group, 0)
+    at, calls = 0.0, 0
+    while at < 20_000:
+        at = client.next(at)
+        calls += 1
+    assert abs(calls / 20_000 - 1.0) < 0.06
+
+
+def test_phases_have_their_share() -> None:
+    """A client with local phases is in one for its share of the time, and says so with each call."""
+    group = replace(paper().clients[0], local_share=0.3, local_phase=60.0, rate=1.0)
+    wishes = []
+    client, at = Client(paper(), group, 0), 0.0
+    while at < 50_000:
+        at = client.next(at)
+        wishes.append(client.prefer)
+    assert set(wishes) == {"local", "remote"}
+    assert abs(wishes.count("local") / len(wishes) - 0.3) < 0.04
+
+
+def test_applications_get_what_they_ask_for() -> None:
+    """With enough containers a call of a local phase is served remote only while its session is on its way."""
+    group = replace(paper().clients[0], count=20, local_share=0.3, local_phase=1500.0)
+    function = replace(paper().functions["f"], policy="application")
+    scenario = paper(clients=(group,), functions={"f": function}, duration=4000.0, containers=(20,))
+    result = play(scenario, DYNAMIC)
+    assert 0 < result.missed < 0.03
+    assert play(scenario, APPLICATIONS).missed < 0.03
+    assert play(scenario, Choice("all remote")).missed == 1.0
+
+
+FACTORY = """
+[scenario]
+duration = "120s"
+[mesh]
+nodes = 3
+containers = 6
+[store]
+delay = "10ms"
+[function.f]
+local = "50ms"
+remote = "60ms"
+state = "8KiB"
+[clients.c]
+function = "f"
+count = 20
+rate = 1.0
+"""
+
+
+def factory(more: str) -> Scenario:
+    return parse_scenario(FACTORY + more, "factory", Path())
+
+
+def test_a_lost_node_costs_no_call_of_others() -> None:
+    """Calls of a killed node's clients are tried again elsewhere; what was local on it waits for it, and is served."""
+    scenario = factory('[failure.x]\nnode = "n2"\nat = "40s"\nlasts = "10s"\n')
+    mesh = Mesh(scenario, Choice("static", 9))
+    result = mesh.run()
+    assert (result.refused, result.stable) == (0, True)
+    assert result.latency["all"].calls > 2000
+    assert 8.0 < max(mesh.account.order) < 20.0
+
+
+def test_sessions_follow_clients_that_move() -> None:
+    """Sessions are migrated to where their clients call, by the real state machine, and no call is lost."""
+    scenario = factory("")
+    mesh = Mesh(replace(scenario, clients=(replace(scenario.clients[0], roams=30.0, count=12),)), DYNAMIC)
+    result = mesh.run()
+    assert mesh.account.kinds["migrated"] > 0
+    assert (result.refused, result.stable) == (0, True)
+
+
+def test_a_trace_is_played_as_it_is(tmp_path: Path) -> None:
+    """Calls come at the times of the file, of the clients of the file."""
+    (tmp_path / "calls.csv").write_text("1.0,0\n1.5,1\n2.0,0\n")
+    text = FACTORY.replace("count = 20", 'count = 2\narrivals = "trace"\ntrace = "calls.csv"')
+    result = play(parse_scenario(text, "trace", tmp_path), Choice("static"))
+    assert result.latency["all"].calls == 3
+
+
+def test_less_goes_to_the_store_with_local_sessions() -> None:
+    """Bytes are counted: a remote-state call reads and writes its state, a local one is saved now and then."""
+    remote, local = (play(factory(""), Choice("static", k)) for k in (0, 15))
+    assert remote.store_bytes_per_call > 1.9 * 8192
+    assert local.store_bytes_per_call < 0.8 * remote.store_bytes_per_call
+
+
+def test_the_oracle_is_the_best_static_run() -> None:
+    """Of the static runs that last the one with the least mean."""
+    outcome = compare(paper(duration=300.0, warmup=50.0, static=(20, 39)))
+    assert outcome.oracle == 20
+    assert [name for name, _ in outcome.rows] == ["all remote", "20 local (oracle)", "39 local", "dynamic"]
+    assert not outcome.static[39].stable
+
+
+def test_figures_of_latencies() -> None:
+    """Mean and quantiles of known numbers; the interval is that of batch means."""
+    seen = latency([float(n) for n in range(100)])
+    assert (seen.mean, seen.p50, seen.p95, seen.p99) == (49.5, 50.0, 95.0, 99.0)
+    assert interval([1.0] * 100) == 0.0
+    assert latency([]).calls == 0
+
+
+def test_a_queue_grows_until_its_highest_point() -> None:
+    """The time from when it was last empty to its height counts, not the time it takes to empty again."""
+    growth = Growth()
+    for at, queued in enumerate([0, 1, 2, 1, 3, 2, 1, 0, 1, 0]):
+        growth.look(queued, float(at))
+    assert growth.longest == 4.0
