@@ -174,6 +174,9 @@ class Gossip:
         status, node = change.status, change.node
         self._node.events.note(f"node.{status.name.lower()}", peer=node)
         self._node.router.doubt(node, status is Status.SUSPECT)
+        member, now = self.core.member(node), trio.current_time()
+        if member is not None and member.wary_until > now:
+            self._node.spread.balancer.be_wary(node, member.wary_until, now)
         link = self._node.relay.peers.get(node)
         if status is Status.DOWN and link is not None and link.info.get("boot") == change.record.boot:
             link.cut("it does not answer any more")

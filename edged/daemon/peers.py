@@ -204,14 +204,19 @@ class Peers:
         return list(self._node.relay.peers)
 
     def with_room_for(self, function: str) -> list[str]:
-        """Peers that run `function` and have a container slot free, most of them first."""
+        """Peers that run `function` and have a container slot free, most of them first; those of a node that comes and
+        goes count half."""
         rows = [link.info.get("sync") for link in self._node.relay.peers.values()]
         room = [
-            (row["containers"][1] - row["containers"][0], row["node"])
+            ((row["containers"][1] - row["containers"][0]) / self._caution(row["node"]), row["node"])
             for row in rows
             if row and function in row["functions"] and not self._node.router.doubted(row["node"])
         ]
         return [name for free, name in sorted(room, reverse=True) if free > 0]
+
+    def _caution(self, name: str) -> int:
+        member = self._node.gossip.core.member(name)
+        return 2 if member is not None and member.wary_until > trio.current_time() else 1
 
     def boot_of(self, name: str) -> str:
         """Which life of a peer this node talks to. Raises CallError."""

@@ -75,6 +75,21 @@ def test_figures_fade() -> None:
     assert one.predicted(0.001, FRESH) == pytest.approx(0.01)
 
 
+def test_a_node_that_comes_and_goes_gets_less() -> None:
+    """Of two that are equal the other one is taken, until the time is over; it is not forgotten with its connection."""
+    balancer = a_balancer()
+    for node in ("a", "b"):
+        balancer.heard("f", node, a_load(0), 0.0)
+    balancer.be_wary("a", 10.0, 0.0)
+    assert {balancer.choose("f", ["a", "b"], 1.0) for _ in range(20)} == {"b"}
+    balancer.forget("a")
+    balancer.heard("f", "b", a_load(5), 2.0)
+    assert balancer.choose("f", ["a", "b"], 2.0) == "a", "twice its time is less than that queue"
+    balancer.heard("f", "a", a_load(0), 11.0)
+    balancer.heard("f", "b", a_load(4), 11.0)
+    assert balancer.choose("f", ["a", "b"], 11.0) == "a"
+
+
 def test_a_refusal_is_respected_for_its_time() -> None:
     """Who said 101 gets nothing until its time is over; when all did, nobody is chosen."""
     balancer = a_balancer()

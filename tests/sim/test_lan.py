@@ -75,6 +75,22 @@ def test_a_restart_is_another_life(seed: int) -> None:
         assert member is None or member.record.boot == again.core.record.boot
 
 
+def test_who_comes_and_goes_is_known_for_it() -> None:
+    """Three ends in ten minutes: all are wary of it, until ten minutes after the first; two are none."""
+    lan = met(1)
+    began = lan.clock.now
+    for end in range(3):
+        assert {host.core.member("n3").wary_until for host in lan.running() if host.name != "n3"} == {0.0}, end  # type: ignore[union-attr]
+        lan.crash("n3", resets=True)
+        lan.run(10.0)
+        lan.start("n3")
+        lan.join("n3", "n0")
+        lan.run(10.0)
+    for host in lan.running():
+        if host.name != "n3":
+            assert began + 600 < host.core.member("n3").wary_until < began + 610  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_goodbye_is_no_death(seed: int) -> None:
     """Who leaves is known to have left, and is not probed, suspected or mourned."""

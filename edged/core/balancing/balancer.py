@@ -31,8 +31,9 @@ MAX_FIGURES = 16
 class _Function:
     """One function as this broker sees it."""
 
-    def __init__(self, policy: Policy, name: str) -> None:
+    def __init__(self, policy: Policy, name: str, wary: dict[str, float]) -> None:
         self.policy = policy
+        self._wary = wary
         self.name = name
         self.destinations: dict[str, Destination] = {}
         self.slow_here = False
@@ -40,7 +41,7 @@ class _Function:
     def destination(self, node: str) -> Destination:
         one = self.destinations.get(node)
         if one is None:
-            one = self.destinations[node] = Destination(node)
+            one = self.destinations[node] = Destination(node, self._wary.get(node, 0.0))
         return one
 
 
@@ -53,12 +54,13 @@ class Balancer:
         self._own = own
         self._functions: dict[str, _Function] = {}
         self._budgets: dict[str, Budget] = {}
+        self._wary: dict[str, float] = {}
 
     def policy(self, function: str, name: str) -> None:
         """How calls of `function` are spread from now on."""
         known = self._functions.get(function)
         if known is None or known.name != name:
-            self._functions[function] = _Function(POLICIES[name](self._chance), name)
+            self._functions[function] = _Function(POLICIES[name](self._chance), name, self._wary)
 
     def _function(self, name: str) -> _Function:
         known = self._functions.get(name)
@@ -146,6 +148,14 @@ class Balancer:
         if budget is None:
             budget = self._budgets[node] = Budget()
         return budget
+
+    def be_wary(self, node: str, until: float, now: float) -> None:
+        """It comes and goes: until then it is sent less than its figures say."""
+        for old in [name for name, end in self._wary.items() if end <= now]:
+            del self._wary[old]
+        self._wary[node] = until
+        for known in self._functions.values():
+            known.destination(node).wary = until
 
     def forget(self, node: str) -> None:
         """It is gone."""

@@ -59,10 +59,12 @@ class Turn:
 class Destination:
     """What a broker knows of one function on one node. Times are monotonic seconds."""
 
-    __slots__ = ("_heard", "_load", "inflight", "name", "rtt", "sent", "skipped", "turn", "weighed", "weight")
+    __slots__ = ("_heard", "_load", "inflight", "name", "rtt", "sent", "skipped", "turn", "wary", "weighed", "weight")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, wary: float = 0.0) -> None:
         self.name = name
+        self.wary = wary
+        """Until when it is taken to need twice its time, because it comes and goes."""
         self._load: Load | None = None
         self._heard = 0.0
         self.sent = 0
@@ -105,4 +107,4 @@ class Destination:
         ahead = max(self.inflight, (load.busy + load.queued) * fading + self.sent)
         room = max(1, load.room)
         waiting = max(0.0, ahead + 1 - room) * service / room
-        return waiting + service + self.rtt
+        return (waiting + service + self.rtt) * (2.0 if now < self.wary else 1.0)

@@ -46,11 +46,11 @@ class Member:
         """Alive, or not known to be otherwise."""
         return self.status <= Status.SUSPECT
 
-    def weight(self, now: float) -> float:
-        """The share of new work it should get: half, if it comes and goes."""
+    @property
+    def wary_until(self) -> float:
+        """Until when it should get half of what others get, because it comes and goes."""
         downs = self.downs
-        often = downs is not None and len(downs) == FLAPS and now - downs[0] < FLAP_SECONDS
-        return 0.5 if often else 1.0
+        return downs[0] + FLAP_SECONDS if downs is not None and len(downs) == FLAPS else 0.0
 
     def turned(self, status: Status, now: float) -> None:
         """It is seen otherwise."""
