@@ -112,7 +112,7 @@ class Brain:
 
     def _has_room(self, move: Move) -> bool:
         """Where all containers are busy, the next look may find one that is not."""
-        return move.to != self._node.name or self._node.workers.has_room_for_session()
+        return move.to != self._node.name or self._node.workers.slots.has_room(None)
 
     async def _make(self, move: Move) -> None:
         """One move, like an operator's."""
@@ -194,7 +194,7 @@ class Brain:
                 rows[key.function].append(self._session(key, mode, now))
         functions = tuple(self._function(name, tuple(rows[name])) for name in rows)
         settings = replace(self.settings, frozen=self.frozen)
-        return View(node.name, node.workers.total, functions, tuple(self._peers()), settings=settings)
+        return View(node.name, node.workers.slots.total, functions, tuple(self._peers()), settings=settings)
 
     def _own(self, now: float) -> Iterator[tuple[SessionKey, Mode]]:
         """The sessions that are local here, and the remote-state ones whose devices call through this node."""

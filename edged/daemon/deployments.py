@@ -111,7 +111,7 @@ class Deployments:
 
     async def _placed(self, hash_: str) -> Spec | None:
         spec = await self._bundles.spec(hash_) if hash_ else None
-        if spec is None or not self._workers.total:
+        if spec is None or not self._workers.slots.total:
             return None
         return None if missing(spec.manifest.placement.require, self._labels) else spec
 

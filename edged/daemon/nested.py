@@ -14,8 +14,9 @@ from edged_protocol.codec import encode
 from edged_protocol.errors import Code
 
 from .deadlines import Deadlines
+from .deployed import Deployed, Worker
 from .relay import Relay
-from .workers import Worker, Workers
+from .workers import Workers
 
 MAX_CHILDREN = 64
 """Calls one container may have under way; `max_inflight` of its WELCOME."""
@@ -28,6 +29,19 @@ class Nested:
         self._relay = relay
         self._workers = workers
         self._deadlines = deadlines
+
+    def waits_for_itself(self, function: Deployed) -> bool:
+        """Whether every container of a pool that cannot grow waits, for calls in this very pool's queue only."""
+        pool = function.pool
+        if pool.may_grow and self._workers.slots.has_room(function):
+            return False
+        queued = pool.queued()
+        for worker in pool.containers():
+            assert isinstance(worker, Worker)
+            asked = [call for calls in worker.children.values() for call in calls if not call.answered]
+            if not asked or not all(call in queued for call in asked):
+                return False
+        return True
 
     def asked(self, worker: Worker, message: m.Invoke, now: float) -> None:
         """A container calls."""

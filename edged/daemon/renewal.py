@@ -12,9 +12,10 @@ from edged.core.records import SessionKey
 from edged.core.sessions import Seat
 from edged_protocol.errors import CallError
 
+from .deployed import Worker
 from .moves import Moves
 from .relay import Relay
-from .workers import Worker, Workers
+from .workers import Workers
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,11 @@ from edged.core.sessions import Rules, Seat
 from edged_protocol import messages as m
 from edged_protocol.errors import Code
 
+from .deployed import Deployed, Worker
 from .leasing import boottime
 from .stores import Store
 from .timers import Timers
-from .workers import WAITS_FOR_ITSELF, Deployed, Worker
+from .workers import WAITS_FOR_ITSELF
 
 if TYPE_CHECKING:
     from .relay import Relay

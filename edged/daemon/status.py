@@ -30,7 +30,7 @@ def introduction(node: "Node") -> m.Map:
         "boot": node.boot,
         "address": node.gossip.core.record.address,
         "labels": list(node.config.node.labels),
-        "containers": [workers.used, 0 if closed else workers.total],
+        "containers": [workers.slots.used, 0 if closed else workers.slots.total],
         "sessions": _local(node),
         "functions": [] if node.relay.draining else workers.offered,
         "state": state(node),
@@ -46,7 +46,7 @@ def body(node: "Node") -> bytes:
     busiest = sorted(rows, key=lambda name: rows[name][4], reverse=True)[:MAX_FIGURES]
     said: m.Map = {
         "labels": list(node.config.node.labels),
-        "containers": [workers.used, workers.total],
+        "containers": [workers.slots.used, workers.slots.total],
         "sessions": [_local(node), len(node.relay.seats)],
         "state": state(node),
         "functions": {name: rows[name] for name in busiest},
@@ -159,7 +159,7 @@ async def status(node: "Node") -> m.Map:
         "state": state(node),
         "uptime_s": round(trio.current_time() - node.started, 1),
         "insecure": node.config.security.insecure,
-        "containers": {"used": node.workers.used, "total": node.workers.total},
+        "containers": {"used": node.workers.slots.used, "total": node.workers.slots.total},
         "sessions": {
             "local": _local(node),
             "active": len(node.relay.seats),

@@ -5,7 +5,6 @@ its link. A container that dies is told to whoever used it: the pool, or the ses
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +12,17 @@ import trio
 
 from edged.core.calls import Call
 from edged.core.catalogue import in_canary
-from edged.core.parts import for_container
-from edged.core.pools import Pool
 from edged.core.records import SessionKey
 from edged_protocol import messages as m
-from edged_protocol.codec import encode, encode_invoke
+from edged_protocol.codec import encode
 from edged_protocol.connection import Connection
 from edged_protocol.limits import MAX_FRAME_TRUSTED, PROTO
 
-from .host import Container, Host, Spec, StartFailed
+from .deployed import Deployed, Worker, shared_methods
+from .host import Host, Spec, StartFailed
 from .hub import Hub
 from .link import Link
+from .slots import Slots
 
 if TYPE_CHECKING:
     from .nested import Nested
@@ -45,78 +44,6 @@ TELL_AGAIN = 0.02
 
 WAITS_FOR_ITSELF = "all containers of the function wait for calls that wait for a container of it"
 """Why a call that was made by one of them is refused: no time would help."""
-
-
-class Worker:
-    """One container as the node sees it."""
-
-    def __init__(self, function: "Deployed", container: Container, link: Link) -> None:
-        self.function = function
-        self.container = container
-        self.link = link
-        self.name = container.name
-        self.seat: Any = None
-        self.calls: dict[int, Call] = {}
-        self.beside = False
-        self.told = 0.0
-        """When it was last told that readers wait behind its call."""
-        self.children: dict[int, list[Call]] = {}
-        """What its calls, by their serials, have asked of others."""
-        self.verbs: dict[int, Callable[[m.Reply | m.Error], None]] = {}
-        self.ready = trio.Event()
-        self.deltas = False
-        """Whether it speaks of deltas (SPEC "Containers")."""
-
-    def invoke(self, call: Call, meta: m.Map, now: float) -> None:
-        """Send the call; its answer comes through the workers' `answered`."""
-        left = max(1, math.ceil((call.deadline - now) * 1000))
-        self.calls[call.serial] = call
-        call.container = self
-        state = call.state
-        if call.deltas:
-            state, parts = for_container(state, call.deltas, self.deltas)
-            meta = {**meta, "parts": parts}
-        self.link.send(
-            encode_invoke(
-                call.serial,
-                call.function,
-                call.session,
-                call.method,
-                call.call_id,
-                left,
-                call.body,
-                meta,
-                state,
-            )
-        )
-
-    def request(
-        self, serial: int, verb: str, params: m.Map, blob: bytes | None, done: Callable[[Any], None]
-    ) -> None:
-        """A worker verb; `done` gets the REPLY or the ERROR."""
-        self.verbs[serial] = done
-        self.link.send(encode(m.Request(serial, verb, params, blob)))
-
-
-class Deployed:
-    """One function version on this node: its specification, pool and containers."""
-
-    def __init__(self, spec: Spec) -> None:
-        self.spec = spec
-        limits = spec.manifest.pool
-        self.pool = Pool(limits.min, limits.max, spec.manifest.calls.queue)
-        self.workers: set[Worker] = set()
-        self.broken = ""
-        self.shared: set[str] = set()
-        """Names of its methods that change nothing, once a container has said so."""
-
-
-def shared_methods(info: m.Map) -> set[str]:
-    """The names under which a container's readers are called, from its HELLO."""
-    methods = info.get("methods")
-    rows = methods.items() if isinstance(methods, dict) else ()
-    names = {name for name, about in rows if isinstance(about, dict) and about.get("shared") is True}
-    return names | {""} if info.get("default") in names else names
 
 
 def _kept(old: dict[str, Deployed], spec: Spec) -> Deployed:
@@ -142,7 +69,7 @@ class Workers:
         hub: Hub,
     ) -> None:
         self._host = host
-        self._slots = slots
+        self.slots = Slots(slots, self.versions, self.end)
         self._welcome = {
             "proto": PROTO,
             "max_frame": MAX_FRAME_TRUSTED,
@@ -159,8 +86,6 @@ class Workers:
         self._nursery: trio.Nursery | None = None
         self.functions: dict[str, Deployed] = {}
         self._canaries: dict[str, tuple[Deployed, int]] = {}
-        self._starting = 0
-        self._alive: set[Worker] = set()
         self._hungry: set[Deployed] = set()
         self._starved: set[Deployed] = set()
         """Want a container and found no slot: fed again whenever something has happened."""
@@ -176,18 +101,8 @@ class Workers:
                 task_status.started()
                 await trio.sleep_forever()
         finally:
-            for worker in self._alive:
+            for worker in self.slots.alive:
                 worker.container.kill()
-
-    @property
-    def used(self) -> int:
-        """Slots taken."""
-        return len(self._alive) + self._starting
-
-    @property
-    def total(self) -> int:
-        """Slots there are."""
-        return self._slots
 
     @property
     def offered(self) -> list[str]:
@@ -201,14 +116,14 @@ class Workers:
     def at_once(self, name: str) -> bool:
         """Whether a call of `name` would not wait here."""
         function = self.functions.get(name)
-        return function is not None and function.pool.at_once(self._slots - self.used)
+        return function is not None and function.pool.at_once(self.slots.spare)
 
     def figures(self, name: str) -> tuple[int, int, int, int, int] | None:
         """For other nodes, of a function offered here (`core.balancing.Load`)."""
         function = self.functions.get(name)
         if function is None or self.resting:
             return None
-        return function.pool.figures(self._slots - self.used)
+        return function.pool.figures(self.slots.spare)
 
     def default_timeout(self, name: str) -> int:
         """Milliseconds for a call that says none."""
@@ -237,24 +152,11 @@ class Workers:
             return f"{call.function} is not deployed here"
         if not function.pool.submit(call):
             return "the function's queue is full"
-        if call.chain and self._waits_for_itself(function):
+        if call.chain and self.nested.waits_for_itself(function):
             function.pool.withdraw(call)
             return WAITS_FOR_ITSELF
         self._hungry.add(function)
         return None
-
-    def _waits_for_itself(self, function: Deployed) -> bool:
-        """Whether every container of a pool that cannot grow waits, for calls in this very pool's queue only."""
-        pool = function.pool
-        if pool.may_grow and self._has_room(function):
-            return False
-        queued = pool.queued()
-        for worker in pool.containers():
-            assert isinstance(worker, Worker)
-            asked = [call for calls in worker.children.values() for call in calls if not call.answered]
-            if not asked or not all(call in queued for call in asked):
-                return False
-        return True
 
     def feed_hungry(self) -> None:
         """Feed every pool that got calls in this wakeup: once, not once a call."""
@@ -269,57 +171,26 @@ class Workers:
         """Hand over what can run, start what is missing."""
         for worker, call in function.pool.assign(now):
             assert isinstance(worker, Worker)
-            worker.invoke(call, self._meta(call), now)
+            worker.invoke(call, now)
             self._touch(worker.link)
         for _ in range(function.pool.wanted(now)):
             if not self._start_for_pool(function):
                 self._starved.add(function)
                 break
 
-    def _meta(self, call: Call) -> m.Map:
-        meta: m.Map = {}
-        if call.mode is not None:
-            meta["mode"] = call.mode
-        if call.attempt:
-            meta["attempt"] = call.attempt
-        if call.traceparent is not None:
-            meta["traceparent"] = call.traceparent
-        return meta
-
     def run_own(self, worker: Worker, call: Call, now: float) -> None:
         """Let a session's own container run the call."""
         call.state, call.deltas = None, ()
-        worker.invoke(call, self._meta(call), now)
+        worker.invoke(call, now)
         self._touch(worker.link)
 
     def _start_for_pool(self, function: Deployed) -> bool:
-        if not self._make_room(function) or self._nursery is None:
+        if not self.slots.make_room(function) or self._nursery is None:
             return False
         function.pool.starting += 1
-        self._starting += 1
+        self.slots.starting += 1
         self._nursery.start_soon(self._pool_container, function)
         return True
-
-    def _make_room(self, asking: Deployed) -> bool:
-        """Whether a slot is free, after ending an idle pool container of another function if need be."""
-        if self.used < self._slots:
-            return True
-        idle = self._idle_elsewhere(asking)
-        if idle is not None:
-            self.end(idle)
-        return idle is not None
-
-    def _has_room(self, asking: Deployed) -> bool:
-        """Whether `_make_room` would find any."""
-        return self.used < self._slots or self._idle_elsewhere(asking) is not None
-
-    def _idle_elsewhere(self, asking: Deployed) -> Worker | None:
-        now = trio.current_time()
-        for function in self.versions():
-            for worker in function.pool.idle(now, 0.0) if function is not asking else ():
-                assert isinstance(worker, Worker)
-                return worker
-        return None
 
     async def _pool_container(self, function: Deployed) -> None:
         try:
@@ -329,7 +200,7 @@ class Workers:
             return
         finally:
             function.pool.starting -= 1
-            self._starting -= 1
+            self.slots.starting -= 1
         self._join_pool(worker)
 
     def _join_pool(self, worker: Worker) -> None:
@@ -353,27 +224,11 @@ class Workers:
             done(None, f"{key.function} is not deployed here")
         elif self.resting:
             done(None, "the node is drained")
-        elif not self._make_room_for_session():
-            done(None, f"all {self._slots} container slots are taken")
+        elif not self.slots.make_room(None):
+            done(None, f"all {self.slots.total} container slots are taken")
         else:
-            self._starting += 1
+            self.slots.starting += 1
             self._nursery.start_soon(self._own_container, function, done)
-
-    def has_room_for_session(self) -> bool:
-        """Whether a session could have a container of its own now."""
-        now = trio.current_time()
-        return self.used < self._slots or any(version.pool.idle(now, 0.0) for version in self.versions())
-
-    def _make_room_for_session(self) -> bool:
-        if self.used < self._slots:
-            return True
-        now = trio.current_time()
-        for function in self.versions():
-            for worker in function.pool.idle(now, 0.0):
-                assert isinstance(worker, Worker)
-                self.end(worker)
-                return True
-        return False
 
     async def _own_container(
         self, function: Deployed, done: Callable[[Worker | None, str], None]
@@ -384,7 +239,7 @@ class Workers:
             done(None, str(failed))
             return
         finally:
-            self._starting -= 1
+            self.slots.starting -= 1
         done(worker, "")
 
     async def _start(self, function: Deployed) -> Worker:
@@ -396,7 +251,7 @@ class Workers:
         worker.link.name = name
         worker.link.role = "worker"
         worker.link.info["worker"] = worker
-        self._alive.add(worker)
+        self.slots.alive.add(worker)
         function.workers.add(worker)
         self._nursery.start_soon(self._serve, worker)
         with trio.move_on_after(10):
@@ -450,7 +305,7 @@ class Workers:
         self._answered(call, message, now)
 
     def _ended(self, worker: Worker) -> None:
-        self._alive.discard(worker)
+        self.slots.alive.discard(worker)
         worker.function.workers.discard(worker)
         self.nested.container_ended(worker)
         seat, worker.seat = worker.seat, None
@@ -515,7 +370,7 @@ class Workers:
         """Serve `spec` from now on, and `canary` to `share` per cent. Raises StartFailed when one of them
         cannot be imported: then nothing has changed."""
         for fresh in filter(None, (spec, canary)):
-            if self._slots:
+            if self.slots.total:
                 await self._host.warm(fresh)
         name = spec.manifest.name
         old = self._taken_out(name)

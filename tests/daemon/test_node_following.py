@@ -18,6 +18,7 @@ from edged.daemon.bundles import MAX_UPLOADS, Bundles, write_whole
 from edged.daemon.deployments import Deployments
 from edged.daemon.host import Spec, StartFailed
 from edged.daemon.peers import Peers
+from edged.daemon.slots import Slots
 from edged.daemon.workers import Workers
 from edged_protocol import messages as m
 from edged_protocol.bundle import pack_directory
@@ -64,7 +65,7 @@ class FakePeers:
 class FakeWorkers:
     """Containers of functions that can, or cannot, be imported."""
 
-    total = 1
+    slots = Slots(1, tuple, lambda worker: None)
     resting = False
 
     @property

@@ -1,0 +1,104 @@
+"""A container and a function's version, as a node sees them (DESIGN §8).
+
+Decide nothing: `workers` starts, feeds and ends them.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from edged.core.calls import Call
+from edged.core.parts import for_container
+from edged.core.pools import Pool
+from edged_protocol import messages as m
+from edged_protocol.codec import encode, encode_invoke
+
+from .host import Container, Spec
+from .link import Link
+
+
+class Worker:
+    """One container as the node sees it."""
+
+    def __init__(self, function: "Deployed", container: Container, link: Link) -> None:
+        self.function = function
+        self.container = container
+        self.link = link
+        self.name = container.name
+        self.seat: Any = None
+        self.calls: dict[int, Call] = {}
+        self.beside = False
+        self.told = 0.0
+        """When it was last told that readers wait behind its call."""
+        self.children: dict[int, list[Call]] = {}
+        """What its calls, by their serials, have asked of others."""
+        self.verbs: dict[int, Callable[[m.Reply | m.Error], None]] = {}
+        self.ready = trio.Event()
+        self.deltas = False
+        """Whether it speaks of deltas (SPEC "Containers")."""
+
+    def invoke(self, call: Call, now: float) -> None:
+        """Send the call; its answer comes through the workers' `answered`."""
+        left = max(1, math.ceil((call.deadline - now) * 1000))
+        self.calls[call.serial] = call
+        call.container = self
+        state, meta = call.state, _told(call)
+        if call.deltas:
+            state, meta["parts"] = for_container(state, call.deltas, self.deltas)
+        self.link.send(
+            encode_invoke(
+                call.serial,
+                call.function,
+                call.session,
+                call.method,
+                call.call_id,
+                left,
+                call.body,
+                meta,
+                state,
+            )
+        )
+
+    def request(
+        self, serial: int, verb: str, params: m.Map, blob: bytes | None, done: Callable[[Any], None]
+    ) -> None:
+        """A worker verb; `done` gets the REPLY or the ERROR."""
+        self.verbs[serial] = done
+        self.link.send(encode(m.Request(serial, verb, params, blob)))
+
+
+class Deployed:
+    """One function version on this node: its specification, pool and containers."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        limits = spec.manifest.pool
+        self.pool = Pool(limits.min, limits.max, spec.manifest.calls.queue)
+        self.workers: set[Worker] = set()
+        self.broken = ""
+        self.shared: set[str] = set()
+        """Names of its methods that change nothing, once a container has said so."""
+
+
+def _told(call: Call) -> m.Map:
+    """What a container hears of a call beside its arguments."""
+    meta: m.Map = {}
+    if call.mode is not None:
+        meta["mode"] = call.mode
+    if call.attempt:
+        meta["attempt"] = call.attempt
+    if call.traceparent is not None:
+        meta["traceparent"] = call.traceparent
+    return meta
+
+
+def shared_methods(info: m.Map) -> set[str]:
+    """The names under which a container's readers are called, from its HELLO."""
+    methods = info.get("methods")
+    rows = methods.items() if isinstance(methods, dict) else ()
+    names = {name for name, about in rows if isinstance(about, dict) and about.get("shared") is True}
+    return names | {""} if info.get("default") in names else names
+
+
