@@ -28,6 +28,9 @@ MOST_PAUSE = 5.0
 MOST_TRIES = 12
 """A client gives up after that; the pauses between take half a minute."""
 
+LEASED = 1.0
+"""Seconds after which all nodes have their leases, without which none may own a session."""
+
 MINUTE = 60.0
 LOOK = 1.0
 
@@ -114,8 +117,12 @@ class Mesh:
                 clock.after(chance.random() * scenario.policy_period, self._think, name)
         clock.after(LOOK, self._look)
         clock.after(MINUTE, self._each_minute)
+        clock.after(LEASED, self._place)
+
+    def _place(self) -> None:
+        """The sessions that are local from the beginning."""
         for client in self._spread_out(self._at_first):
-            node = self.nodes[scenario.nodes[client.node]]
+            node = self.nodes[self.scenario.nodes[client.node]]
             node.want(SessionKey(client.function.name, client.session), "localize", "")
 
     def _spread_out(self, many: int) -> list[Client]:

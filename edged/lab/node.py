@@ -18,6 +18,7 @@ from edged.core.sessions import Rules, Seat
 
 from .agent import Agent
 from .containers import Container, Containers
+from .leasing import Leasing
 from .scenario import Function
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class Node:
         self._under_way: dict[SessionKey, list[Call]] = {}
         self._moves = count(1)
         self.agent = Agent(self)
+        self.leasing = Leasing(self)
+        self.clock.after(0.0, self.leasing.turn)
 
     def load(self, function: str) -> Load:
         """As it tells the others."""
@@ -264,7 +267,8 @@ class Node:
         """The session's actor on this node, made when it is not there."""
         seat = self.seats.get(key)
         if seat is None:
-            seat = self.seats[key] = Seat(key, self.name, self.boot, self._rules[key.function])
+            rules, leases = self._rules[key.function], self.leasing.core
+            seat = self.seats[key] = Seat(key, self.name, self.boot, rules, leases, lambda: self.router.nodes_for(key.function))
         return seat
 
     def want(self, key: SessionKey, move: str, target: str) -> None:
@@ -281,6 +285,12 @@ class Node:
                 PERFORM[type(effect)](self, seat, effect)
         if seat.quiet and self.seats.get(seat.key) is seat:
             del self.seats[seat.key]
+
+    def environment(self, event: str) -> None:
+        """The node's lease ended, or is good again."""
+        for seat in list(self.seats.values()):
+            step = seat.on_renewed if event == "renewed" else seat.on_lapsed
+            self.perform(seat, step(self.clock.now))
 
     def _current(self, seat: Seat) -> bool:
         return self.alive and self.seats.get(seat.key) is seat
@@ -394,6 +404,9 @@ class Node:
     def _due(self, seat: Seat, effect: fx.Due) -> None:
         """No session here has alarms."""
 
+    def _aside(self, seat: Seat, effect: fx.Aside) -> None:
+        """A copy that was superseded: nobody looks at it here."""
+
     def _noted(self, seat: Seat, effect: fx.Noted) -> None:
         self.mesh.noted(self, seat, effect)
 
@@ -460,5 +473,6 @@ PERFORM: dict[type, Callable[[Node, Seat, Any], None]] = {
     fx.Located: Node._located,
     fx.Done: Node._done,
     fx.Due: Node._due,
+    fx.Aside: Node._aside,
     fx.Noted: Node._noted,
 }

@@ -2,8 +2,21 @@
 
 from collections.abc import Callable
 
-from edged.core.records import Load, Loaded, Op, Outcome, Record, SessionKey, Write
-from edged.core.row import Row
+from edged.core.records import (
+    Lease,
+    Leased,
+    LeaseTable,
+    Load,
+    Loaded,
+    Op,
+    Outcome,
+    ReadLeases,
+    Record,
+    Renew,
+    SessionKey,
+    Write,
+)
+from edged.core.row import Row, renews
 
 from .clock import Clock
 
@@ -19,6 +32,7 @@ class Store:
         self._delay = delay
         self._speed = speed
         self._rows: dict[SessionKey, Row] = {}
+        self._leases: dict[str, Lease] = {}
         self.bytes = 0
         self.operations = 0
 
@@ -28,11 +42,7 @@ class Store:
         self._clock.after(self._delay / 2 + self._seconds(sent), self._apply, op, sent, done)
 
     def _apply(self, op: Op, sent: int, done: Callable[[Outcome], None]) -> None:
-        assert isinstance(op, Load | Write)
-        row = self._rows.get(op.key)
-        if row is None:
-            row = self._rows[op.key] = Row(op.key)
-        outcome: Outcome = row.load(op) if isinstance(op, Load) else row.write(op, None, 0.0)
+        outcome = self._outcome(op)
         came = _size(outcome.record) if isinstance(outcome, Loaded) and outcome.record else 0
         self.count(sent + came)
         back = self._delay / 2 + self._seconds(came)
@@ -40,6 +50,27 @@ class Store:
             self._clock.after(back, done, outcome)
         else:
             done(outcome)
+
+    def _outcome(self, op: Op) -> Outcome:
+        if isinstance(op, ReadLeases):
+            return LeaseTable(tuple(self._leases.values()))
+        if isinstance(op, Renew):
+            return self._renew(op)
+        assert isinstance(op, Load | Write)
+        row = self._rows.get(op.key)
+        if row is None:
+            row = self._rows[op.key] = Row(op.key)
+        if isinstance(op, Load):
+            return row.load(op)
+        lease = self._leases.get(op.lease[0]) if op.lease is not None else None
+        return row.write(op, lease.seq if lease is not None else None, 0.0)
+
+    def _renew(self, op: Renew) -> Outcome:
+        have = self._leases.get(op.node)
+        if have is not None and not renews(op, have):
+            return Leased(False, have.seq)
+        self._leases[op.node] = Lease(*op)
+        return Leased(True, op.seq)
 
     def owner(self, key: SessionKey) -> str | None:
         """The node on which a session is local, without asking: for calls that are not the sessions' own."""
