@@ -101,10 +101,26 @@ async def session_get(node: "Node", link: Link, request: m.Request) -> Answer:
         "stored_version": record.version,
         "unsaved_calls": seat.unsaved if seat else 0,
         "serving": serving,
+        **_durability(node, key, record),
         "state_bytes": len(record.state or b"") + sum(map(len, record.deltas)),
         "results": len(found.results),
         "updated": record.updated,
     }, None
+
+
+def _durability(node: "Node", key: SessionKey, record: Record) -> m.Map:
+    """What its function says of a crash, where it is known; of a remote-state session nothing is only in memory."""
+    version = node.workers.version_for(*key)
+    if version is None:
+        return {"durability": None, "on_partition": None, "crash_loses": None}
+    says = version.spec.manifest.durability
+    loses = {
+        "none": "everything: one call is answered 105 state_lost, then it begins anew",
+        "checkpoint": f"calls since the last checkpoint: at most those of {says.seconds:g} s, about {says.calls}",
+        "sync": "nothing that was answered",
+    }
+    about = loses[says.local] if record.mode == "local" else "nothing that was answered"
+    return {"durability": says.local, "on_partition": says.on_partition, "crash_loses": about}
 
 
 async def session_move(node: "Node", link: Link, request: m.Request) -> Answer:

@@ -16,6 +16,7 @@ from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.errors import CallError, Code, call_error
 
+from . import conflict_verbs as c
 from . import dead_verbs as d
 from . import function_verbs as f
 from . import policy_verbs as p
@@ -117,6 +118,9 @@ VERBS: dict[str, Verb] = {
     "function.rollback": f.function_rollout,
     "function.remove": f.function_remove,
     "function.logs": function_logs,
+    "node.forget": c.node_forget,
+    "session.conflicts": c.session_conflicts,
+    "session.conflict": c.session_conflict,
     "session.list": s.session_list,
     "session.get": s.session_get,
     "session.localize": s.session_move,

@@ -21,7 +21,15 @@ from click.testing import CliRunner, Result
 from fake_broker import FakeBroker
 
 from edgectl import upload
-from edgectl.cli import COMMANDS, DEAD_COMMANDS, POLICY_COMMANDS, SESSION_COMMANDS, main
+from edgectl.cli import (
+    COMMANDS,
+    CONFLICT_COMMANDS,
+    DEAD_COMMANDS,
+    NODE_COMMANDS,
+    POLICY_COMMANDS,
+    SESSION_COMMANDS,
+    main,
+)
 from edgectl.hints import suggestion
 from edgectl.render import listing
 from edged.cli import main as edged
@@ -365,7 +373,7 @@ def pages() -> list[tuple[Any, list[str], str]]:
     return [(main, [], ""), (main, ["session"], "session"), (main, ["policy"], "policy"), (edged, ["plan"], "plan"), (edged, [], ""), *named]
 
 
-ROWS: list[tuple[list[str], Any]] = [([], COMMANDS), (["session"], SESSION_COMMANDS), (["dead"], DEAD_COMMANDS), (["policy"], POLICY_COMMANDS)]
+ROWS: list[tuple[list[str], Any]] = [([], COMMANDS), (["session"], SESSION_COMMANDS), (["session"], CONFLICT_COMMANDS), (["node"], NODE_COMMANDS), (["dead"], DEAD_COMMANDS), (["policy"], POLICY_COMMANDS)]
 
 
 @pytest.mark.parametrize(("program", "words", "name"), pages(), ids=lambda v: str(v)[:30])

@@ -37,6 +37,7 @@ class Nodes:
         mesh: str = "edged",
         labels: list[str] | None = None,
         stop_at: str = "",
+        lease: str = "15s",
         store: str = "",
         listen: str = "127.0.0.1:0",
     ) -> str:
@@ -53,7 +54,7 @@ class Nodes:
         config.write_text(
             f'[node]\nname = "{name}"\ndata_dir = "{data}"\nlabels = {labels or []}\n'.replace("'", '"')
             + f'[listen]\naddress = "{host.listens if host else listen}"\nadmin = "{data}/admin.sock"\n'
-            + f'[mesh]\nname = "{mesh}"\nseeds = {seeds}\n'.replace("'", '"')
+            + f'[mesh]\nname = "{mesh}"\nseeds = {seeds}\nlease = "{lease}"\n'.replace("'", '"')
             + f'[store]\nurl = "{store}"\n'
             f"[capacity]\ncontainers = {containers}\n"
             + f"[security]\ninsecure = {str(host is not None).lower()}\ngossip_keys = {keys or []}\n".replace("'", '"')

@@ -93,6 +93,13 @@ def _dead(verb: str) -> Callable[..., None]:
     return command
 
 
+def _conflict(act: str) -> Callable[..., None]:
+    def command(desk: Desk, id_: str, file: Path | None = None) -> None:
+        commands.conflict(desk, act, id_, file)
+
+    return command
+
+
 def _rollout(verb: str) -> Callable[..., None]:
     def command(desk: Desk, function: str) -> None:
         commands.rollout(desk, verb, function)
@@ -240,6 +247,40 @@ SESSION_COMMANDS = (
     ),
 )
 _FUNCTION_OPTIONAL = _argument("function", "[FN]", required=False)
+CONFLICT_COMMANDS = (
+    Row(
+        "conflicts",
+        commands.conflicts,
+        "Superseded copies of sessions. What their node had acknowledged beyond the record when another one took over.",
+        "edgectl session conflicts counter",
+        (_argument("function", "[FN]", required=False),),
+    ),
+    Row(
+        "export",
+        _conflict("export"),
+        "Write a copy's state to FILE. As its function packed it.",
+        "edgectl session export hall-3:0a1b2c3d4e5f copy.msgpack",
+        (_argument("id_", "ID"), _argument("file", "FILE", type=click.Path(dir_okay=False, path_type=Path))),
+    ),
+    Row(
+        "restore",
+        _conflict("restore"),
+        "Let a copy become the session. The session has to be remote-state; what it replaces is kept as a copy.",
+        "edgectl session restore hall-3:0a1b2c3d4e5f",
+        (_argument("id_", "ID"),),
+    ),
+    Row("discard", _conflict("discard"), "Forget a superseded copy.", "edgectl session discard hall-3:0a1b2c3d4e5f", (_argument("id_", "ID"),)),
+)
+NODE_COMMANDS = (
+    Row(
+        "forget",
+        commands.forget,
+        "NODE is lost for good. Others may take over the sessions that wait for it (on_partition = hold). "
+        "If it is not, and serves on, its sessions have two owners.",
+        "edgectl node forget hall-3",
+        (_argument("node", "NODE"),),
+    ),
+)
 POLICY_COMMANDS = (
     Row("get", policy.get, "Who chooses the modes, and what was measured.", "edgectl policy get"),
     Row(
@@ -369,6 +410,14 @@ def session_group() -> None:
     """
 
 
+@main.group("node", context_settings=HELP_OPTIONS)
+def node_group() -> None:
+    """Decide about a node that is lost.
+
+    Example: edgectl node forget hall-3
+    """
+
+
 @main.group("dead", context_settings=HELP_OPTIONS)
 def dead_group() -> None:
     """Alarms whose tries have all failed.
@@ -389,6 +438,10 @@ for _row in COMMANDS:
     main.add_command(_command(_row))
 for _row in SESSION_COMMANDS:
     session_group.add_command(_command(_row))
+for _row in CONFLICT_COMMANDS:
+    session_group.add_command(_command(_row))
+for _row in NODE_COMMANDS:
+    node_group.add_command(_command(_row))
 for _row in POLICY_COMMANDS:
     policy_group.add_command(_command(_row))
 for _row in DEAD_COMMANDS:

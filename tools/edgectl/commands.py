@@ -36,6 +36,7 @@ TIMINGS = ("queue_us", "run_us", "state_us")
 NODE_COLUMNS = ("name", "address", "state", "containers", "sessions", "labels")
 FUNCTION_COLUMNS = ("name", "version", "hash", "nodes", "canary")
 DEAD_COLUMNS = ("function", "session", "alarm", "method", "tries", "code", "message")
+CONFLICT_COLUMNS = ("id", "function", "session", "epoch", "version", "stored", "bytes", "at")
 SESSION_COLUMNS = ("function", "session", "mode", "node", "epoch", "version")
 
 
@@ -214,6 +215,27 @@ def dead_edit(desk: Desk, verb: str, target: str, alarm: str | None) -> None:
     """`edgectl dead replay|drop FN/SESSION [ALARM]`."""
     params = arguments.session_key(target)
     _session(desk, verb, params if alarm is None else {**params, "alarm": alarm})
+
+
+def conflicts(desk: Desk, function: str | None) -> None:
+    """`edgectl session conflicts [FN]`."""
+    params = {"function": arguments.function_name(function)} if function else {}
+    desk.show_rows(_ask(desk, "session.conflicts", params), CONFLICT_COLUMNS)
+
+
+def conflict(desk: Desk, act: str, id_: str, file: Path | None = None) -> None:
+    """`edgectl session export|restore|discard ID`."""
+    with desk.connect() as mesh:
+        said, state = mesh.request("session.conflict", {"id": id_, "do": act})
+    if file is not None:
+        file.write_bytes(state or b"")
+    desk.show_map(said)
+
+
+def forget(desk: Desk, node: str) -> None:
+    """`edgectl node forget NODE`."""
+    with desk.connect() as mesh:
+        desk.show_map(mesh.request("node.forget", {"node": arguments.node_name(node)})[0])
 
 
 def drain(desk: Desk, node: str | None, wait: bool) -> None:
