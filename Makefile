@@ -4,7 +4,7 @@ BIN := .venv/bin
 KEEP ?=
 WORLDS ?= 1000000
 
-.PHONY: help deps test soak soak-chaos lint demo bench bench-balance bench-stores clean
+.PHONY: help deps test soak soak-chaos lint demo bench bench-balance bench-stores bench-paper clean
 help:
 	@echo "make demo        a mesh on loopback with a fleet of robot arms, and an account of every call"
 	@echo "make demo KEEP=1 the same, and the mesh stays up with commands to try"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench       edged beside raw chains (and NATS where it is installed), about three minutes"
 	@echo "make bench-balance  the balancing policies beside one central queue, in virtual time and live"
 	@echo "make bench-stores  remote-state and local-state calls with each store, side by side, about four minutes"
+	@echo "make bench-paper    the paper's first experiment on real nodes: fixed numbers of local sessions beside the policy"
 	@echo "make deps        the Debian packages whose programs the tests need, where they are missing"
 	@echo "make clean       remove .venv, build and dist"
 
@@ -54,6 +55,9 @@ bench-balance: $(BIN)/.stamp
 
 bench-stores: deps $(BIN)/.stamp
 	$(BIN)/python tools/bench/stores.py
+
+bench-paper: $(BIN)/.stamp
+	$(BIN)/python tools/bench/paper_live.py
 
 clean:
 	rm -rf .venv build dist

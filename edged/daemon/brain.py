@@ -33,6 +33,7 @@ from edged.core.routing import There
 from edged_protocol import messages as m
 from edged_protocol.errors import CallError
 
+from .memory import Memory
 from .status import body_of
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Brain:
     def __init__(self, node: "Node", ledger: Ledger) -> None:
         self._node = node
         self.ledger = ledger
+        self._memory = Memory(node.workers)
         policy = node.config.policy
         self.settings = Settings(policy.guard, policy.wish_guard, policy.budget, policy.hysteresis)
         self.last: Plan | None = None
@@ -80,6 +82,7 @@ class Brain:
     async def run(self) -> None:
         """Look, plan, act."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._memory.run)
             while True:
                 await trio.sleep(LOOK_SECONDS)
                 try:
@@ -194,7 +197,8 @@ class Brain:
                 rows[key.function].append(self._session(key, mode, now))
         functions = tuple(self._function(name, tuple(rows[name])) for name in rows)
         settings = replace(self.settings, frozen=self.frozen)
-        return View(node.name, node.workers.slots.total, functions, tuple(self._peers()), settings=settings)
+        bytes_ = node.config.capacity.memory, self._memory.used.total
+        return View(node.name, node.workers.slots.total, functions, tuple(self._peers()), *bytes_, settings)
 
     def _own(self, now: float) -> Iterator[tuple[SessionKey, Mode]]:
         """The sessions that are local here, and the remote-state ones whose devices call through this node."""
@@ -226,6 +230,7 @@ class Brain:
             service_remote=times.remote,
             store=times.store,
             transition=times.transition,
+            memory=self._memory.used.each.get(name, 0),
         )
 
     def _bodies(self) -> Iterator[tuple[str, m.Map]]:

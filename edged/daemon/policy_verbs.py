@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from edged.core.planning.figures import figures
-from edged.core.planning.outlook import Outlook, outlook, sight, why
+from edged.core.planning.outlook import Outlook, Sight, outlook, sight, threshold, why
 from edged.core.planning.target import Mesh
 from edged.core.planning.view import Function, Session
 from edged.core.records import SessionKey
@@ -198,13 +198,14 @@ def _own_explanation(node: "Node", key: SessionKey) -> m.Map | None:
         for session in function.sessions:
             if session.key == key:
                 target = Mesh(view, {f.name: figures(f) for f in view.functions}).target()
-                return _explained(node, function, session, sight(target, function, session), now)
+                line = threshold(target, function) if function.policy == "auto" else ""
+                return _explained(node, function, session, sight(target, function, session), line, now)
     return None
 
 
-def _explained(node: "Node", function: Function, session: Session, seen: Any, now: float) -> m.Map:
+def _explained(node: "Node", function: Function, session: Session, seen: Sight, line: str, now: float) -> m.Map:
     held, last = node.brain.held(session.key, now), node.brain.last
-    line = last.reasons.get(function.name, "") if last else "no plan yet"
+    reason = last.reasons.get(function.name, "") if last else "no plan yet"
     since = now - session.moved
     return {
         **session.key._asdict(),
@@ -219,5 +220,5 @@ def _explained(node: "Node", function: Function, session: Session, seen: Any, no
         "dwell_left_s": round(max(0.0, function.dwell - since), 1),
         "local_ms": _ms(seen.local),
         "remote_ms": _ms(seen.remote),
-        "why": list(why(function, session, held[1] if held else None, line)),
+        "why": [*why(function, session, held[1] if held else None, reason), *([line] if line else [])],
     }

@@ -7,7 +7,7 @@ import pytest
 
 from edged.core.planning.figures import figures
 from edged.core.planning.latency import Setting, best, curve, last_stable
-from edged.core.planning.outlook import freed, outlook, sight, why
+from edged.core.planning.outlook import freed, outlook, sight, threshold, why
 from edged.core.planning.target import Mesh
 from edged.core.planning.view import Figures, Function, Peer, Policy, Session, Settings, View
 from edged.core.records import Mode, SessionKey
@@ -112,6 +112,16 @@ def test_what_a_sessions_calls_would_take() -> None:
     assert 3.0 / 0.775 < usual.remote < 4.0
     eager = replace(view.functions[0].sessions[0], rate=1.5)
     assert sight(target, view.functions[0], eager).local < inf
+
+
+def test_which_sessions_are_to_be_local() -> None:
+    """A number an operator can compare with a session's rate; words where none is to be."""
+    view = mesh(70, 24)
+    row = view.functions[0]
+    assert "from about 0.0" in threshold(Mesh(view, {"f": figures(row)}).target(), row)
+    overloaded = mesh(400, 0)
+    found = threshold(Mesh(overloaded, {"f": figures(overloaded.functions[0])}).target(), row)
+    assert found == "no session of the mesh's own choice is to be local"
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class Clients:
         return all(counts == list(range(1, len(counts) + 1)) for counts in self.counts.values())
 
 
-def deploy(address: str, root: Path, name: str, policy: str) -> None:
+def deploy(address: str, root: Path, name: str, policy: str, nodes: int = 2) -> None:
     """The function under a name and with a policy of its own."""
     directory = root / f"bundle-{name}"
     directory.mkdir()
@@ -58,7 +58,7 @@ def deploy(address: str, root: Path, name: str, policy: str) -> None:
         (directory / file.name).write_text(text.replace('policy = "auto"', f'policy = "{policy}"'))
     with closing(WireClient(address, "operator")) as operator:
         operator.deploy(directory)
-    served_by(address, name, 2)
+    served_by(address, name, nodes)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +99,7 @@ def test_busy_sessions_become_local_by_themselves(mesh: tuple[Nodes, Path]) -> N
     assert told["rate"] > 1
     assert told["local_ms"] < told["remote_ms"]
     assert any("local sessions in the mesh" in line for line in told["why"])
+    assert told["why"][-1].startswith("local are to be those that call from about")
     assert (outlook["sessions"], outlook["times"]["auto"]["measured"]) == (3, True)
     assert outlook["best"] >= 2
 
@@ -179,3 +180,18 @@ def test_unknown_names_are_told(mesh: tuple[Nodes, Path]) -> None:
             operator.request("session.explain", {"function": "auto", "session": "nobody"})
         with pytest.raises(Exception, match="does not run nothing"):
             operator.request("policy.what_if", {"function": "nothing"})
+
+
+def test_where_memory_is_short_sessions_go_to_the_store(tmp_path: Path) -> None:
+    """Whoever wanted them local: those least called leave, with the reason; their calls count on."""
+    nodes = Nodes(tmp_path)
+    try:
+        address = nodes.start("small", memory="12MiB")
+        deploy(address, tmp_path, "heavy", "application", nodes=1)
+        with connect([address], name="heavy") as client:
+            for session in "abcd":
+                client.session("heavy", session).call("work", "local")
+            until(lambda: any(row["reason"] == "memory is short" for row in moves_of(address, "heavy")))
+            assert [client.session("heavy", session).call("work")[0] for session in "abcd"] == [2, 2, 2, 2]
+    finally:
+        nodes.close()

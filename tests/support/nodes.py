@@ -31,6 +31,7 @@ class Nodes:
         name: str,
         *command: str,
         containers: int = 32,
+        memory: str = "1GiB",
         seeds: list[str] | None = None,
         keys: list[str] | None = None,
         host: Host | None = None,
@@ -56,7 +57,7 @@ class Nodes:
             + f'[listen]\naddress = "{host.listens if host else listen}"\nadmin = "{data}/admin.sock"\n'
             + f'[mesh]\nname = "{mesh}"\nseeds = {seeds}\nlease = "{lease}"\n'.replace("'", '"')
             + f'[store]\nurl = "{store}"\n'
-            f"[capacity]\ncontainers = {containers}\n"
+            f'[capacity]\ncontainers = {containers}\nmemory = "{memory}"\n'
             + f"[security]\ninsecure = {str(host is not None).lower()}\ngossip_keys = {keys or []}\n".replace("'", '"')
         )
         read, write = os.pipe()

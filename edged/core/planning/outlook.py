@@ -6,7 +6,7 @@ others' sessions only group means are known, which is enough for a curve.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, isfinite
 
 from .figures import figures, groups, sizes
 from .mix import CLOSED, Prediction, Stream, in_turn, own_container
@@ -94,6 +94,15 @@ def sight(target: Target, function: Function, session: Session) -> Sight:
     waits = next((response.wait for _, response in seen.remote), NO_WAIT)
     shared = in_turn(session.rate, Response(waits, times.remote, times.store), CLOSED) if seen.stable else None
     return Sight(alone.mean if alone else inf, shared.mean if shared else inf)
+
+
+def threshold(target: Target, function: Function) -> str:
+    """Which sessions the mesh makes local, in calls a second."""
+    times = target.times[function.name]
+    if not isfinite(target.threshold) or times.remote + times.store <= 0:
+        return "no session of the mesh's own choice is to be local"
+    rate = 2**target.threshold / (times.remote + times.store)
+    return f"local are to be those that call from about {rate:.3g} times a second, as far as chance does not explain the difference"
 
 
 def why(function: Function, session: Session, held: float | None, line: str) -> Iterator[str]:
