@@ -1,26 +1,16 @@
 """The comparison of stores: its rows and its table."""
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-BENCH = Path(__file__).parents[2] / "tools" / "bench"
-
 
 @pytest.fixture
-def stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The program, as its own interpreter has it."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    before = set(sys.modules)
+def stores(bench: None) -> Any:
+    """The program."""
     import stores
 
-    yield stores
-    for name in set(sys.modules) - before:
-        if str(BENCH) in (getattr(sys.modules[name], "__file__", None) or ""):
-            del sys.modules[name]
+    return stores
 
 
 def test_a_row_shows_the_medians_of_its_rounds(stores: Any, capsys: pytest.CaptureFixture[str]) -> None:
