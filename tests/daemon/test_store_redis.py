@@ -475,8 +475,19 @@ async def test_a_store_of_another_format_is_left_alone(server: RedisServer) -> N
     server.say("HSET", "{edged}:store", "format", "9")
     async with opened(server.url) as store:
         assert "format b'9'" in (await failed(store, write("a", 1))).reason
-    async with opened(f"{server.url}?prefix=plant-7") as store:
-        await won(store, write("a", 1))
+
+
+@pytest.mark.parametrize("other", ["/3", "/0?prefix=plant-7"])
+async def test_databases_and_prefixes_are_stores_of_their_own(server: RedisServer, other: str) -> None:
+    """Two meshes on one server: neither sees the other's sessions."""
+    base = server.url.removesuffix("/0")
+    async with opened(f"{base}/0") as one, opened(base + other) as two:
+        await won(one, write("a", 1, state=b"one"))
+        await won(two, write("a", 1, state=b"two"))
+        await won(two, write("b", 1))
+        listed = await ask(one, ListSessions())
+        assert isinstance(listed, Listed)
+        assert [key.session for key, _ in listed.rows] == ["a"]
 
 
 # ---- what is promised
