@@ -10,7 +10,7 @@ import pytest
 from support.nodes import Nodes, deploy, edgectl, served_by, until
 from support.wire_client import WireClient
 
-from edged_protocol.errors import RanError
+from edged_protocol.errors import NotRunRetry, RanError, UnknownOutcome
 
 CODE = """
 import os
@@ -93,7 +93,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Nodes, list
     """Three nodes that run `clock`; the first serves the store."""
     root = tmp_path_factory.mktemp("alarms")
     nodes = Nodes(root)
-    addresses = [nodes.start(name) for name in ("a", "b", "c")]
+    addresses = [nodes.start(name, lease="3s") for name in ("a", "b", "c")]
     bundle = root / "clock"
     bundle.mkdir()
     (bundle / "function.toml").write_text(
@@ -220,6 +220,28 @@ def test_a_node_that_dies_leaves_its_alarms_to_others(mesh: tuple[Nodes, list[st
     nodes.ended("c")
     until(lambda: rang(a, orphan))
     assert [row[0] for row in rang(a, orphan)] == ["found"]
-    nodes.start("c")
+    nodes.start("c", lease="3s")
     served_by(nodes.addresses["c"], "clock", 3)
     assert [row[0] for row in rang(nodes.addresses["c"], orphan)] == ["found"]
+
+
+def test_the_alarms_of_a_lost_owner_ring_with_the_one_that_takes_over(mesh: tuple[Nodes, list[str]]) -> None:
+    """A local session's node is killed for good before its alarm is due: it rings elsewhere, once, on the state it had."""
+    nodes, (a, b, _) = mesh
+    key = {"function": "clock", "session": "widow"}
+    with closing(WireClient(a, "operator")) as operator:
+        operator.request("session.localize", {**key, "to": "c"})
+        assert call(a, "widow", "set", "late", 1.0, "found") == "c"
+        until(lambda: operator.request("session.get", key)["unsaved_calls"] == 0)
+    nodes.signal("c", signal.SIGKILL)
+    nodes.ended("c")
+    until(lambda: _rang_somewhere(b, "widow"))
+    assert [row[0] for row in rang(b, "widow")] == ["found"]
+
+
+def _rang_somewhere(address: str, session: str) -> bool:
+    """While the session has no owner its calls are refused."""
+    try:
+        return bool(rang(address, session))
+    except (NotRunRetry, UnknownOutcome):
+        return False
