@@ -46,7 +46,8 @@ class Nested:
     def asked(self, worker: Worker, message: m.Invoke, now: float) -> None:
         """A container calls."""
         said = message.meta or {}
-        parent = worker.calls.get(said.get("parent", -1))
+        id_ = said.get("parent")
+        parent = worker.calls.get(id_) if type(id_) is int else None
         if parent is None:
             self._refuse(worker, message, Code.FORBIDDEN, "a container may call others only while it runs a call")
             return

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from support.leases import good_lease
+
 from edged.core import effects as fx
 from edged.core.calls import Call
 from edged.core.records import Loaded, Record, SessionKey, StoreFailed
@@ -21,7 +23,8 @@ class Session:
     """A seat and its effects, of which the test answers those it likes."""
 
     def __init__(self) -> None:
-        self.seat = Seat(KEY, "a", "boot-a", Rules(("remote", "local"), 0.0, 3, 128, "checkpoint", 50, 1.0, shared={"get"}))
+        rules = Rules(("remote", "local"), 0.0, 3, 128, "checkpoint", 50, 1.0, shared={"get"})
+        self.seat = Seat(KEY, "a", "boot-a", rules, good_lease("a", "boot-a"), lambda: "ab")
         self.serial = 0
 
     def call(self, method: str, **meta: Any) -> tuple[Call, list[fx.Effect]]:

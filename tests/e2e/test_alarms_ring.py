@@ -1,5 +1,6 @@
 """Alarms on real nodes: in both modes, over moves, crashes and restarts, and what becomes of those that fail."""
 
+import json
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -208,6 +209,9 @@ def test_dead_letters_are_listed_replayed_and_dropped(mesh: tuple[Nodes, list[st
     until(lambda: [row["tries"] for row in edgectl(a, "dead", "ls")] == [1])
     assert edgectl(b, "dead", "drop", "clock/dead") == {"function": "clock", "session": "dead", "alarms": ["wrong"]}
     assert edgectl(a, "dead", "ls", "clock") == []
+    told = [json.loads(line) for line in edgectl(a, "events")]
+    dead = [(item["session"], item["alarm"], item["code"]) for item in told if item["event"] == "session.alarm_dead"]
+    assert dead == [("dead", "wrong", 201)] * 2, "once when it was set, once when it was replayed"
     assert rang(a, "dead") == []
 
 

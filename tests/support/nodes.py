@@ -41,7 +41,6 @@ class Nodes:
         lease: str = "15s",
         store: str = "",
         listen: str = "127.0.0.1:0",
-        lease: str = "15s",
     ) -> str:
         """Start a node, again with what its former life left; its address. On a `host` of a LAN it listens
         everywhere and seeks by mDNS, and by seeds that are given only. It stops at the steps `stop_at` (`stopped`)."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from ..alarms import Alarms
 from ..calls import Call
-from ..effects import Answer
+from ..effects import Answer, Due, Effect, Noted
 from ..records import Entry
 from .actor import Actor
 
@@ -43,6 +43,13 @@ def alarms_after(
     if code == 0:
         return alarms.succeeded(call.alarm, meta.get("alarms") or {}, epoch, version)
     return alarms if call.alarm is None else alarms.failed(call.alarm, code, message)
+
+
+def alarms_now(alarms: Alarms, before: Alarms) -> list[Effect]:
+    """When the first is due now, and a word for people on each that died."""
+    dead = [alarm for alarm in alarms.dead if alarm not in before.dead]
+    about = ({"alarm": alarm.name, "code": alarm.code, "message": alarm.message} for alarm in dead)
+    return [Due(alarms.due), *(Noted("session.alarm_dead", facts) for facts in about)]
 
 
 def remembered(call: Call, entry: Entry, epoch: int) -> Answer:

@@ -9,13 +9,14 @@ from typing import Any
 
 from ..alarms import Alarms, Firing
 from ..calls import Call
-from ..effects import Answer, Due, Effect, RunOwn
+from ..effects import Answer, Effect, RunOwn
 from ..transition import HELD_BACK, S
 from ..window import Verdict
 from .actor import Actor
 from .answers import (
     NIL,
     alarms_after,
+    alarms_now,
     attached_enough,
     kept,
     not_set,
@@ -64,8 +65,8 @@ def _judge_alarm(actor: Actor, call: Call, firing: Firing) -> list[Effect] | Non
 
 
 def _set(actor: Actor, alarms: Alarms) -> list[Effect]:
-    actor.alarms, actor.alarmed = alarms, True
-    return [Due(alarms.due)]
+    before, actor.alarms, actor.alarmed = actor.alarms, alarms, True
+    return alarms_now(alarms, before)
 
 
 def _known(actor: Actor, call: Call, verdict: Verdict) -> list[Effect]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..alarms import Firing, alarms_of
 from ..calls import Call
-from ..effects import Answer, Ask, Due, Effect, RunPool
+from ..effects import Answer, Ask, Effect, RunPool
 from ..records import Load, Loaded, Record, StoreFailed
 from ..transition import S
 from ..window import Window, attach
@@ -18,6 +18,7 @@ from .actor import Actor
 from .answers import (
     NIL,
     alarms_after,
+    alarms_now,
     attached_enough,
     kept,
     not_set,
@@ -171,8 +172,8 @@ def committed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     actor.version = version
     effects = _ended(actor, answer)
     if alarms is not None:
+        effects += alarms_now(alarms, alarms_of(record.alarms))
         actor.record = replace(actor.record, alarms=alarms.packed())
-        effects.append(Due(alarms.due))
     prefer(actor, wanted or head.prefer, now)
     return effects
 
