@@ -42,7 +42,7 @@ class Regression(NamedTuple):
     def reason(self) -> str:
         """For whoever asks for the session."""
         seen, found = (f"epoch {epoch} version {version}" for epoch, version in (self.seen, self.found))
-        return f"the store went back from {seen} to {found}: the session is frozen until an operator decides"
+        return f"the store went back from {seen} to {found}: the session is frozen until `edgectl session accept`"
 
 
 class Guard:

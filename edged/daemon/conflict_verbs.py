@@ -36,14 +36,18 @@ async def node_forget(node: "Node", link: Link, request: m.Request) -> Answer:
 async def session_conflicts(node: "Node", link: Link, request: m.Request) -> Answer:
     """All superseded copies: of all connected nodes, or with `here` those of this one."""
     function = optional_text(request, "function")
-    rows = [_row(copy) for copy in node.conflicts.copies(function)]
-    if not request.params.get("here"):
-        parts: dict[str, list[m.Map]] = {}
-        async with trio.open_nursery() as nursery:
-            for name in node.relay.peers:
-                nursery.start_soon(_of_peer, node, name, request, parts)
-        rows += [row for name in sorted(parts) for row in parts[name]]
-    return rows, None
+    return await of_all(node, request, [_row(copy) for copy in node.conflicts.copies(function)]), None
+
+
+async def of_all(node: "Node", request: m.Request, rows: list[m.Map]) -> list[m.Map]:
+    """These rows of this node and, unless `here` says that they were all, what its peers answer to the same."""
+    if request.params.get("here"):
+        return rows
+    parts: dict[str, list[m.Map]] = {}
+    async with trio.open_nursery() as nursery:
+        for name in node.relay.peers:
+            nursery.start_soon(_of_peer, node, name, request, parts)
+    return rows + [row for name in sorted(parts) for row in parts[name]]
 
 
 async def _of_peer(node: "Node", name: str, request: m.Request, parts: dict[str, list[m.Map]]) -> None:

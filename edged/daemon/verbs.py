@@ -18,6 +18,7 @@ from edged_protocol.errors import CallError, Code, call_error
 
 from . import conflict_verbs as c
 from . import dead_verbs as d
+from . import frozen_verbs as z
 from . import function_verbs as f
 from . import policy_verbs as p
 from . import session_verbs as s
@@ -119,6 +120,8 @@ VERBS: dict[str, Verb] = {
     "function.remove": f.function_remove,
     "function.logs": function_logs,
     "node.forget": c.node_forget,
+    "session.frozen": z.session_frozen,
+    "session.accept": z.session_accept,
     "session.conflicts": c.session_conflicts,
     "session.conflict": c.session_conflict,
     "session.list": s.session_list,

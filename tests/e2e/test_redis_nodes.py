@@ -1,6 +1,5 @@
 """Real nodes whose sessions lie in a real Redis, which is killed, paused and comes back."""
 
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -116,7 +115,7 @@ def test_a_store_that_hangs_keeps_no_call_beyond_its_deadline(site: Site) -> Non
 
 
 def test_what_redis_lost_is_frozen_before_anybody_calls(site: Site, tmp_path: Path) -> None:
-    """Redis comes back with older files: both nodes freeze the sessions that lost calls, and only those."""
+    """Redis comes back with older files: the sessions that lost calls are frozen, and only those, until somebody accepts it."""
     here, there = site.devices
     for session in ("kept", "lost"):
         assert [device.call("counter", session, "incr") for device in (here, there)] == [1, 2]
@@ -131,14 +130,18 @@ def test_what_redis_lost_is_frozen_before_anybody_calls(site: Site, tmp_path: Pa
     site.server.start()
     address = site.nodes.addresses["n1"]
 
-    def frozen() -> set[tuple[str, str]]:
-        items = [json.loads(line) for line in edgectl(address, "events")]
-        return {(item["node"], item["session"]) for item in items if item["event"] == "session.frozen"}
+    def frozen() -> dict[str, set[int]]:
+        rows = edgectl(address, "session", "frozen", "counter")
+        assert all(row["seen_version"] > row["version"] for row in rows)
+        return {name: {row["version"] for row in rows if row["session"] == name} for name in [r["session"] for r in rows]}
 
-    until(lambda: len(frozen()) == 3)
-    assert frozen() == {("n1", "lost"), ("n2", "lost"), ("n2", "new")}
+    until(lambda: frozen() == {"lost": {2}, "new": {0}})
+    assert any('"session.frozen"' in line and '"session": "lost"' in line for line in edgectl(address, "events"))
     assert [outcome(device, "lost") for device in site.devices] == [106, 106]
     assert here.call("counter", "kept", "incr") == 3
+    edgectl(address, "session", "accept", "counter/lost")
+    assert [device.call("counter", "lost", "incr") for device in site.devices] == [3, 4]
+    assert frozen() == {"new": {0}}
 
 
 def test_nodes_start_without_their_store(nodes: Nodes, tmp_path: Path) -> None:

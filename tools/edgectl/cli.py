@@ -249,6 +249,21 @@ SESSION_COMMANDS = (
 _FUNCTION_OPTIONAL = _argument("function", "[FN]", required=False)
 CONFLICT_COMMANDS = (
     Row(
+        "frozen",
+        commands.frozen,
+        "Sessions that the store has lost something of. Their calls are refused until somebody accepts what it has.",
+        "edgectl session frozen counter",
+        (_argument("function", "[FN]", required=False),),
+    ),
+    Row(
+        "accept",
+        commands.accept,
+        "Let a frozen session go on with what the store has. Calls that were acknowledged beyond that are gone, but for a "
+        "local-state session whose node still has them.",
+        "edgectl session accept counter/kitchen",
+        (_SESSION,),
+    ),
+    Row(
         "conflicts",
         commands.conflicts,
         "Superseded copies of sessions. What their node had acknowledged beyond the record when another one took over.",

@@ -37,6 +37,7 @@ NODE_COLUMNS = ("name", "address", "state", "containers", "sessions", "labels")
 FUNCTION_COLUMNS = ("name", "version", "hash", "nodes", "canary")
 DEAD_COLUMNS = ("function", "session", "alarm", "method", "tries", "code", "message")
 CONFLICT_COLUMNS = ("id", "function", "session", "epoch", "version", "stored", "bytes", "at")
+FROZEN_COLUMNS = ("node", "function", "session", "seen_epoch", "seen_version", "epoch", "version")
 SESSION_COLUMNS = ("function", "session", "mode", "node", "epoch", "version")
 
 
@@ -221,6 +222,18 @@ def conflicts(desk: Desk, function: str | None) -> None:
     """`edgectl session conflicts [FN]`."""
     params = {"function": arguments.function_name(function)} if function else {}
     desk.show_rows(_ask(desk, "session.conflicts", params), CONFLICT_COLUMNS)
+
+
+def frozen(desk: Desk, function: str | None) -> None:
+    """`edgectl session frozen [FN]`."""
+    params = {"function": arguments.function_name(function)} if function else {}
+    desk.show_rows(_ask(desk, "session.frozen", params), FROZEN_COLUMNS)
+
+
+def accept(desk: Desk, target: str) -> None:
+    """`edgectl session accept FN/SESSION`."""
+    with desk.connect() as mesh:
+        desk.show_rows(mesh.request("session.accept", arguments.session_key(target))[0], FROZEN_COLUMNS)
 
 
 def conflict(desk: Desk, act: str, id_: str, file: Path | None = None) -> None:
