@@ -34,6 +34,8 @@ from .state import State
 _LEFT_OUT = [None, None]
 """For what a short INVOKE leaves out: meta and state."""
 
+_ANY, _CAN_WAIT, _CANNOT_WAIT = frozenset({True, False}), frozenset({True}), frozenset({False})
+
 MAX_BESIDE = 64
 """Readers at a time beside the running call; each has a copy of the state."""
 
@@ -126,7 +128,7 @@ class Worker:
         """Until nothing waits any more; whoever ends the loop ends the reading too."""
         while self._queue and self._running:
             message, arrived = self._queue.popleft()
-            if self._may_be_beside(message, waits=False):
+            if self._may_be_beside(message, _CAN_WAIT):
                 self._start_reader(nursery, message, arrived)
                 continue
             self._channel.answer(await self._answer(message, arrived), self._now)
@@ -140,7 +142,7 @@ class Worker:
 
     def _start_readers(self, nursery: Any) -> None:
         """A call waits for something: the readers behind it do not wait for it."""
-        for message, arrived in self._readers_waiting():
+        for message, arrived in self._readers_waiting(_ANY):
             self._start_reader(nursery, message, arrived)
 
     def _look_beside(self) -> None:
@@ -150,27 +152,30 @@ class Worker:
         self._run_readers()
 
     def _run_readers(self) -> None:
-        for message, arrived in self._readers_waiting():
+        for message, arrived in self._readers_waiting(_CANNOT_WAIT):
             self._channel.send(run_blocking(self._answer(message, arrived, beside=True)))
 
-    def _readers_waiting(self) -> list[tuple[list[Any], float]]:
+    def _readers_waiting(self, when: frozenset[bool]) -> list[tuple[list[Any], float]]:
         """Taken out of the queue."""
         found: list[tuple[list[Any], float]] = []
         queue, self._queue = self._queue, deque()
         for message, arrived in queue:
-            beside = self._may_be_beside(message, waits=True)
+            beside = self._may_be_beside(message, when)
             (found if beside else self._queue).append((message, arrived))
         return found
 
-    def _may_be_beside(self, message: list[Any], *, waits: bool) -> bool:
-        """Whether it is a reader of a session that is here. One that cannot wait itself need not be beside a call that
-        does not: it is over before the next begins, and costs no copy of the state."""
+    def _may_be_beside(self, message: list[Any], when: frozenset[bool]) -> bool:
+        """Whether it is a reader of a session that is here, and async or not as `when` says.
+
+        One that is not async need not be beside anything while no call waits: it is over before the next begins, and costs
+        no copy of the state. One that is async cannot run where there is no event loop.
+        """
         if message[0] != 16 or self._beside >= MAX_BESIDE:
             return False
         call = Call._make((message + _LEFT_OUT)[1:10])
         method = self._function.methods.get(call.method or self._default)
         local = call.meta is not None and call.meta.get("mode") == "local" and call.session in self._sessions.held
-        return local and method is not None and method.shared and (waits or method.is_async)
+        return local and method is not None and method.shared and method.is_async in when
 
     def _start_reader(self, nursery: Any, message: list[Any], arrived: float) -> None:
         self._beside += 1
@@ -286,7 +291,8 @@ class Worker:
         try:
             return method.run(session, *arguments)
         finally:
-            beside.gate.acquire()
+            if not self._forked:  # in a child of the handler nobody would let go of it
+                beside.gate.acquire()
 
     def _method(self, name: str) -> Method:
         method = self._function.methods.get(name or self._default)

@@ -168,3 +168,24 @@ def test_an_async_reader_that_waits_holds_up_nobody() -> None:
         assert peer.receive().id == writer.id
         peer.send(m.Result(asked.id, b""))
         assert value_of(peer.receive()) == [["start"], ["start"]]
+
+
+def test_a_plain_handler_beside_async_readers() -> None:
+    """A handler that is not async waits in `s.call` and blocks the loop: an async reader waits, a plain one does not."""
+    fn = waiting(False)
+
+    @fn.shared
+    async def slow(s: Session) -> Any:
+        return list(s.state["list"])
+
+    with InThread(fn) as peer:
+        peer.ask("worker.load", pack({"list": ["start"]}), session="k", epoch=2, version=3)
+        writer, slow_one = peer.invoke("write", meta=LOCAL), peer.invoke("slow", meta=LOCAL)
+        peer.send(writer)
+        child = peer.receive()
+        peer.send(slow_one)
+        assert value_of(peer.local("read")) == [["start"], 3]
+        peer.send(m.Result(child.id, b""))
+        assert peer.receive().id == writer.id
+        answer = peer.receive()
+        assert (answer.id, value_of(answer)) == (slow_one.id, ["start", "half", "whole"])
