@@ -39,6 +39,8 @@ class Call:
     sent_to: str | None = None
     started = 0.0
     state: bytes | None = None
+    state_seconds = 0.0
+    """Spent on reading and committing the state in the store."""
     traceparent: str | None = None
     tries = 0
 

@@ -46,15 +46,24 @@ class Measuring:
                 meta.pop("prefer", None)
 
     def asked(self, seat: Seat, done: Callable[[Outcome], None]) -> Callable[[Outcome], None]:
-        """The store was asked something; `done`, which also notes the time when a remote-state call waits for it."""
+        """The store was asked something; `done`, which also notes the time when a remote-state call waits for it: for
+        the policy, and for who called."""
         note = {S.READING: self.ledger.read, S.COMMITTING: self.ledger.committed}.get(seat.state)
         if note is None:
             return done
-        return partial(_answered, note, seat.key.function, trio.current_time(), done)
+        return partial(_answered, note, seat.key.function, seat.head, trio.current_time(), done)
 
 
 def _answered(
-    note: Callable[[str, float], None], function: str, asked: float, done: Callable[[Outcome], None], outcome: Outcome
+    note: Callable[[str, float], None],
+    function: str,
+    call: Call | None,
+    asked: float,
+    done: Callable[[Outcome], None],
+    outcome: Outcome,
 ) -> None:
-    note(function, trio.current_time() - asked)
+    taken = trio.current_time() - asked
+    note(function, taken)
+    if call is not None:
+        call.state_seconds += taken
     done(outcome)

@@ -350,6 +350,8 @@ class Relay:
         if link.closed:
             return
         if answer.code == 0:
+            if call.state_seconds:
+                meta = {**(meta or {}), "state_us": int(call.state_seconds * 1e6)}
             link.send(encode_result(id_, answer.body, meta))
         else:
             link.send(encode(m.Error(id_, answer.code, answer.message[:2000], meta)))

@@ -359,7 +359,7 @@ class Worker:
 
     def _learn(self, name: str, taken: float) -> None:
         """Remember slow runs, forget them slowly: it decides whether an answer may wait for the next one."""
-        known = 0.9 * self._seconds.get(name, 0.0)
+        known = 0.7 * self._seconds.get(name, 0.0)
         self._seconds[name] = max(known, taken)
 
     def _call_out(

@@ -84,6 +84,18 @@ def test_a_retry_gets_the_remembered_answer(mesh: list[dict[str, Any]]) -> None:
         client.close()
 
 
+def test_a_caller_is_told_what_the_state_cost(mesh: list[dict[str, Any]]) -> None:
+    """A remote-state call says how long it read and committed, through any node; one without a session says nothing."""
+    for node in mesh:
+        client = WireClient(node["address"])
+        _, meta = client.once("counter", f"timed-{node['name']}", "incr")
+        assert type(meta["state_us"]) is int
+        assert meta["state_us"] > 0
+        _, meta = client.once("echo", None, "", 1)
+        assert "state_us" not in meta
+        client.close()
+
+
 def test_every_increment_counts_once_while_sessions_move(mesh: list[dict[str, Any]]) -> None:
     """64 sessions, 1,000 increments each, 8 connections, 40 moves: values 1 to 1,000, each seen once."""
     sessions, each, lines = 64, 1000, 8
