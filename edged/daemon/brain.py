@@ -44,6 +44,12 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 """Between two plans: as often as nodes tell each other how they are."""
 
+PART = 0.1
+"""Of the time, at most, that plans take: with thousands of sessions a node looks less often."""
+
+AT_ONCE = 64
+"""Sessions looked at before other tasks have their turn."""
+
 HOLD_SECONDS = 600.0
 """For which a session stays where an operator moved it: time to see what came of it."""
 
@@ -78,19 +84,23 @@ class Brain:
         self._held: OrderedDict[SessionKey, tuple[Mode, float]] = OrderedDict()
         self._moving: dict[SessionKey, Move] = {}
         self.freezes = 0
+        self._figures: m.Map = {}
 
     async def run(self) -> None:
         """Look, plan, act."""
+        took = 0.0
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._memory.run)
             while True:
-                await trio.sleep(LOOK_SECONDS)
+                await trio.sleep(max(LOOK_SECONDS, took / PART))
+                began = trio.current_time()
                 try:
-                    self._round(nursery)
+                    await self._round(nursery)
                 except Exception:
                     log.exception("the policy failed")
+                took = trio.current_time() - began
 
-    def _round(self, nursery: trio.Nursery) -> None:
+    async def _round(self, nursery: trio.Nursery) -> None:
         if self._node.relay.draining or self._node.workers.resting:
             self.last = None
             return
@@ -98,10 +108,10 @@ class Brain:
         for number in self._others_freezes():
             self.follow_freeze(number)
         self.ledger.keep(frozenset(self._node.workers.functions))
-        view = self.view(now)
-        self.last = plan(view, now)
-        self._room = dict(self.last.room)
-        for move in self.last.moves:
+        view = await self.view(now)
+        found, self._figures = await trio.to_thread.run_sync(_thought, view, now)
+        self.last, self._room = found, dict(found.room)
+        for move in () if self.frozen else found.moves:
             if move.session not in self._moving and self._may(move, now) and self._has_room(move):
                 self._moving[move.session] = move
                 nursery.start_soon(self._make, move)
@@ -188,27 +198,34 @@ class Brain:
 
     # What it knows
 
-    def view(self, now: float) -> View:
-        """This node's sessions and containers, and what the others tell."""
+    async def view(self, now: float) -> View:
+        """This node's sessions and containers, and what the others tell. A session that moves meanwhile is seen before
+        or after: what follows is checked when it is done."""
         node = self._node
         rows: dict[str, list[Session]] = {name: [] for name in node.workers.functions}
-        for key, mode in self._own(now):
-            if key.function in rows:
+        for number, key in enumerate(self._known(now)):
+            if number % AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            mode = self._mode(key)
+            if mode is not None and key.function in rows:
                 rows[key.function].append(self._session(key, mode, now))
-        functions = tuple(self._function(name, tuple(rows[name])) for name in rows)
+        functions = tuple(self._function(name, tuple(row)) for name, row in rows.items() if name in node.workers.functions)
         settings = replace(self.settings, frozen=self.frozen)
         bytes_ = node.config.capacity.memory, self._memory.used.total
         return View(node.name, node.workers.slots.total, functions, tuple(self._peers()), *bytes_, settings)
 
-    def _own(self, now: float) -> Iterator[tuple[SessionKey, Mode]]:
-        """The sessions that are local here, and the remote-state ones whose devices call through this node."""
-        seats, router = self._node.relay.seats, self._node.router
-        yield from ((key, "local") for key, seat in seats.items() if seat.local)
-        for key in self.ledger.remembered(now):
-            seat = seats.get(key)
-            elsewhere = (seat is not None and seat.local) or self.ledger.entrance(key)
-            if not elsewhere and not isinstance(router.route(*key, 0), There):
-                yield key, "remote"
+    def _known(self, now: float) -> list[SessionKey]:
+        """Sessions that may be this node's to look after."""
+        local = [key for key, seat in self._node.relay.seats.items() if seat.local]
+        return list(dict.fromkeys([*local, *self.ledger.remembered(now)]))
+
+    def _mode(self, key: SessionKey) -> Mode | None:
+        """Local here, or remote-state and called by devices of this node; None: not this node's."""
+        seat = self._node.relay.seats.get(key)
+        if seat is not None and seat.local:
+            return "local"
+        elsewhere = self.ledger.entrance(key) or isinstance(self._node.router.route(*key, 0), There)
+        return None if elsewhere else "remote"
 
     def _session(self, key: SessionKey, mode: Mode, now: float) -> Session:
         row, held = self.ledger.session(key, mode, now), self.held(key, now)
@@ -254,5 +271,10 @@ class Brain:
 
     def told(self) -> m.Map:
         """What the others are told in this node's record: only functions that have sessions here."""
-        rows = {f.name: told(figures(f)) for f in self.view(trio.current_time()).functions if f.sessions}
+        rows = dict(self._figures)
         return {**({"freezes": self.freezes} if self.freezes else {}), **({"sessions_of": rows} if rows else {})}
+
+
+def _thought(view: View, now: float) -> tuple[Plan, m.Map]:
+    """The plan, and the figures for the others; in a thread of its own, since it looks at every session."""
+    return plan(view, now), {f.name: told(figures(f)) for f in view.functions if f.sessions}

@@ -13,7 +13,7 @@ import trio
 from edged.core.planning.figures import figures
 from edged.core.planning.outlook import Outlook, Sight, outlook, sight, threshold, why
 from edged.core.planning.target import Mesh
-from edged.core.planning.view import Function, Session
+from edged.core.planning.view import Function, Session, View
 from edged.core.records import SessionKey
 from edged_protocol import messages as m
 from edged_protocol.errors import CallError, Code, call_error
@@ -56,11 +56,11 @@ def _gathered(parts: list[m.Map], name: str) -> list[m.Map]:
     return sorted(rows, key=lambda row: [str(row.get(key)) for key in ("at", "function", "node")])
 
 
-def _answers(own: Callable[["Node", m.Request], m.Map], *lists: str) -> Callable[["Node", Link, m.Request], Awaitable[Answer]]:
+def _answers(own: Callable[["Node", m.Request], Awaitable[m.Map]], *lists: str) -> Callable[["Node", Link, m.Request], Awaitable[Answer]]:
     """A verb that joins the lists of all nodes."""
 
     async def verb(node: "Node", link: Link, request: m.Request) -> Answer:
-        mine = own(node, request)
+        mine = await own(node, request)
         if request.params.get("here"):
             return mine, None
         parts, late = await _everywhere(node, request, mine)
@@ -69,11 +69,11 @@ def _answers(own: Callable[["Node", m.Request], m.Map], *lists: str) -> Callable
     return verb
 
 
-def _get(node: "Node", request: m.Request) -> m.Map:
+async def _get(node: "Node", request: m.Request) -> m.Map:
     """How each function's sessions are, and what has been measured of them."""
     now = trio.current_time()
     settings = node.brain.settings
-    rows = [_state(node, function) for function in node.brain.view(now).functions]
+    rows = [_state(node, function) for function in (await node.brain.view(now)).functions]
     about = {name: getattr(settings, name) for name in ("guard", "wish_guard", "budget", "hysteresis")}
     return {"frozen": node.brain.frozen, "settings": about, "functions": rows}
 
@@ -99,7 +99,7 @@ def _ms(seconds: float) -> float | None:
     return round(seconds * 1000, 3) if seconds and isfinite(seconds) else None
 
 
-def _explain(node: "Node", request: m.Request) -> m.Map:
+async def _explain(node: "Node", request: m.Request) -> m.Map:
     """The last plan's reasons, and the moves it led to."""
     only = optional_text(request, "function")
     reasons = node.brain.last.reasons if node.brain.last else {}
@@ -145,10 +145,10 @@ async def policy_freeze(node: "Node", link: Link, request: m.Request) -> Answer:
 async def policy_what_if(node: "Node", link: Link, request: m.Request) -> Answer:
     """The curve of the mesh as it is measured now."""
     only = optional_text(request, "function")
-    view = node.brain.view(trio.current_time())
+    view = await node.brain.view(trio.current_time())
     if only is not None and only not in [function.name for function in view.functions]:
         raise call_error(Code.NO_SUCH_FUNCTION, f"{node.name} does not run {only}")
-    return _curve(outlook(view, only)), None
+    return await trio.to_thread.run_sync(lambda: _curve(outlook(view, only))), None
 
 
 def _curve(found: Outlook) -> m.Map:
@@ -178,7 +178,7 @@ def _share(utilisation: float) -> float | None:
 async def session_explain(node: "Node", link: Link, request: m.Request) -> Answer:
     """Why a session is where it is: asked of the node that looks after it."""
     key = session_key(request)
-    found = _own_explanation(node, key)
+    found = await _own_explanation(node, key)
     if found is not None or request.params.get("here"):
         return found, None
     record = (await loaded(node, key, ())).record
@@ -191,16 +191,20 @@ async def session_explain(node: "Node", link: Link, request: m.Request) -> Answe
     return {**key._asdict(), "mode": record.mode, "node": record.owner, "why": [reason]}, None
 
 
-def _own_explanation(node: "Node", key: SessionKey) -> m.Map | None:
+async def _own_explanation(node: "Node", key: SessionKey) -> m.Map | None:
     now = trio.current_time()
-    view = node.brain.view(now)
+    view = await node.brain.view(now)
     for function in view.functions:
         for session in function.sessions:
             if session.key == key:
-                target = Mesh(view, {f.name: figures(f) for f in view.functions}).target()
-                line = threshold(target, function) if function.policy == "auto" else ""
-                return _explained(node, function, session, sight(target, function, session), line, now)
+                seen, line = await trio.to_thread.run_sync(_seen, view, function, session)
+                return _explained(node, function, session, seen, line, now)
     return None
+
+
+def _seen(view: View, function: Function, session: Session) -> tuple[Sight, str]:
+    target = Mesh(view, {f.name: figures(f) for f in view.functions}).target()
+    return sight(target, function, session), threshold(target, function) if function.policy == "auto" else ""
 
 
 def _explained(node: "Node", function: Function, session: Session, seen: Sight, line: str, now: float) -> m.Map:

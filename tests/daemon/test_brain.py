@@ -48,7 +48,7 @@ async def test_what_others_say_is_read_with_care() -> None:
         "odd": {"containers": [1, None], "state": "alive", "sessions_of": 3},
         "none": 7,
     }
-    peers = {peer.node: peer for peer in brain(bodies=bodies).view(trio.current_time()).peers}
+    peers = {peer.node: peer for peer in (await brain(bodies=bodies).view(trio.current_time())).peers}
     assert set(peers) == {"good", "bare"}
     assert (peers["good"].slots, dict(peers["good"].figures)) == (8, {"f": figures})
     assert not peers["bare"].figures

@@ -11,8 +11,8 @@ from ..estimates import Mean, Rate
 from ..records import Mode, SessionKey
 from .view import Session
 
-MOST = 16_384
-"""Sessions remembered, the one called longest ago out first: four for each container a node can have, some 6 MiB."""
+MOST = 4096
+"""Sessions remembered, the one called longest ago out first: as many as a node can have containers, some 2 MiB."""
 
 GONE = 900.0
 """Seconds without a call after which nobody thinks of a remote-state session any more."""
