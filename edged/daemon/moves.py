@@ -130,8 +130,8 @@ class Moves:
         """A session wants to move here. Raises CallError."""
         self._check_open()
         self._check_version(key, params.get("hash"))
-        move, now = bytes(params["move"]), trio.current_time()
-        self._step(key, lambda s: s.invited(asker, move, now))
+        source, move, now = str(params["from"]), bytes(params["move"]), trio.current_time()
+        self._step(key, lambda s: s.invited(asker, source, move, now))
 
     def _check_version(self, key: SessionKey, hash_: Any) -> None:
         """A state goes only to the version that it comes from: another one may not understand it."""

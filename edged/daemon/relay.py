@@ -390,4 +390,6 @@ class Relay:
                 self.spread.ended(call, trio.current_time(), None)
                 message = f"node {link.name} was lost while it had the call"
                 self.answer(fx.Answer(call, 403, b"", message, None))
+        if link.role == "node" and self.peers.get(link.name, link).closed:
+            self.seating.node_lost(link.name)
         self.settle()

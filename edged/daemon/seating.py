@@ -63,6 +63,12 @@ class Seating:
             self._seats[key] = seat
         return seat
 
+    def node_lost(self, name: str) -> None:
+        """There is no connection to that node any more: sessions on their way from there come no further."""
+        now = trio.current_time()
+        for seat in list(self._seats.values()):
+            self.perform(seat, lambda s: s.node_lost(name, now))
+
     def perform(self, seat: Seat, step: Step) -> None:
         """One step of a session, and everything it leads to: no answer leaves but under a lease looked at just now."""
         if boottime() >= self._leases.check_at:

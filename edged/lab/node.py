@@ -451,7 +451,7 @@ class Node:
 
 
 TAKE: dict[str, Callable[[Seat, Any, dict[str, Any], bytes, float], list[fx.Effect]]] = {
-    "session.invite": lambda seat, back, params, blob, now: seat.invited(back, params["move"], now),
+    "session.invite": lambda seat, back, params, blob, now: seat.invited(back, params["from"], params["move"], now),
     "session.chunk": lambda seat, back, params, blob, now: seat.piece(back, params, blob, now),
     "session.offer": lambda seat, back, params, blob, now: seat.offered(back, params, now),
     "session.withdraw": lambda seat, back, params, blob, now: seat.withdrawn(params["move"], now),

@@ -128,7 +128,7 @@ class World:
 
         move = effect.params["move"]
         if effect.verb == "session.invite":
-            self.do(other, target.invited(asker, move, self.now))
+            self.do(other, target.invited(asker, effect.params["from"], move, self.now))
         elif effect.verb == "session.offer":
             self.do(other, target.offered(asker, effect.params, self.now))
         elif effect.verb == "session.chunk":

@@ -100,7 +100,7 @@ def _take(node: "Node", effect: fx.Tell, back: Any) -> None:
     now, params, blob = node.mesh.clock.now, effect.params, effect.blob
     if effect.verb == "session.invite":
         ended = node.mesh.asker(node, back)
-        node.step("invited", lambda s: s.invited(ended, params["move"], now), node.there())
+        node.step("invited", lambda s: s.invited(ended, params["from"], params["move"], now), node.there())
     elif effect.verb == "session.chunk":
         ended = node.mesh.asker(node, back)
         node.step("piece", lambda s: s.piece(ended, params, blob or b"", now), node.there())

@@ -126,6 +126,8 @@ class Mesh:
                 self.clock.after(soon, call.origin.broken)
         for other, call in self.watchers.pop(node.boot, []):
             self.clock.after(soon, other.later(link_lost), other, call)
+        for other in self.nodes.values():
+            self.clock.after(soon, other.later(other.lost_sight_of), node.name)
         away = 0.1 + self.chance.random() * self.chance.choice((2, 2, 8))
         self.clock.after(away, self._revive, node.name)
 

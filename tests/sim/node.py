@@ -308,6 +308,11 @@ class Node:
             self._lanes[other] = Lane(self.mesh.clock, self.mesh.chance, 0.005)
         return self._lanes[other]
 
+    def lost_sight_of(self, name: str) -> None:
+        """The connection to another node ended."""
+        if self.seat is not None:
+            self.step("node_lost", lambda s: s.node_lost(name, self.mesh.clock.now), self.seat)
+
     @property
     def watchers(self) -> list[tuple["Node", Call]]:
         """Whoever forwarded a call here learns of this node's end."""

@@ -16,7 +16,9 @@ NOTHING = bytes(16)
 class Arrival:
     """What has come of a session so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
+        self.source = source
+        """The node that serves the session until the record names another one."""
         self._last = 0
         self._parts: list[bytes] = []
         self._bytes = 0

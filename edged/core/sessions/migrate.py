@@ -36,7 +36,7 @@ def begin(actor: Actor, now: float) -> list[Effect]:
     actor.wish, actor.began, actor.moved = None, now, 0
     actor.go(S.INVITING)
     token = actor.number()
-    invite = Tell(actor.target, "session.invite", actor.names(), None, token)
+    invite = Tell(actor.target, "session.invite", {**actor.names(), "from": actor.node}, None, token)
     return [invite, Timer(STEP_DEADLINE, token)]
 
 

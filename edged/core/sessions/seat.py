@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..calls import Call
-from ..effects import Effect, Release, Said
+from ..effects import Effect, Forward, Release, Said
 from ..transition import OWNING, SERVING_LOCAL, SERVING_REMOTE, S
 from . import (
     aside,
@@ -151,6 +151,8 @@ class Seat(Actor):
             return readers.begin(self, call)
         if self.state is S.FENCED and not self.leases.good:
             return [fenced(call)]
+        if self.state is S.INVITED and self.arrival is not None:
+            return [Forward(call, self.arrival.source)]
         effects = remote_calls.enqueue(self, call)
         return self._then(effects, now) if self.state is S.FREE else effects
 
@@ -270,9 +272,15 @@ class Seat(Actor):
         wish = Wish(move, asker, target, move_id, forced, frozen)
         return self._then(wishes.want(self, wish), now)
 
-    def invited(self, asker: Any, move_id: bytes, now: float) -> list[Effect]:
-        """Another node wants to move the session here."""
-        return target.invited(self, asker, move_id, now)
+    def invited(self, asker: Any, source: str, move_id: bytes, now: float) -> list[Effect]:
+        """The node `source` wants to move the session here."""
+        return target.invited(self, asker, source, move_id, now)
+
+    def node_lost(self, node: str, now: float) -> list[Effect]:
+        """There is no connection to `node` any more."""
+        if self.arrival is None or self.arrival.source != node:
+            return []
+        return self._then(target.source_lost(self, now), now)
 
     def piece(self, asker: Any, params: dict[str, Any], blob: bytes, now: float) -> list[Effect]:
         """A part of the state of a session that moves here."""

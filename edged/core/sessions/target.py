@@ -25,17 +25,20 @@ FIRST_LOOK = 0.2
 """Seconds after which the target looks for itself whether it was named."""
 
 
-def invited(actor: Actor, asker: Any, move_id: bytes, now: float) -> list[Effect]:
+def invited(actor: Actor, asker: Any, source: str, move_id: bytes, now: float) -> list[Effect]:
     """Another node wants to move the session here: a container first."""
+    effects: list[Effect] = []
+    if actor.state is S.INVITED and actor.arrival is not None and actor.arrival.source == source:
+        effects = give_up(actor, 103, "invited anew")  # a source that has forgotten the first move, or lost it
     if actor.state is not S.FREE:
         return [Done(asker, 103, "the session is busy here", {})]
     if not actor.leases.good:
         return [Done(asker, 106, f"{actor.node} has no lease in the state store", {})]
     actor.asker, actor.move, actor.began = asker, move_id, now
-    actor.arrival = Arrival()
+    actor.arrival = Arrival(source)
     actor.go(S.INVITED)
     token = actor.number()
-    return [Start(token), Timer(INVITED_FOR, token)]
+    return [*effects, Start(token), Timer(INVITED_FOR, token)]
 
 
 def started(actor: Actor, container: Any) -> list[Effect]:
@@ -118,6 +121,13 @@ def withdrawn(actor: Actor, move_id: bytes) -> list[Effect]:
     if actor.state not in (S.INVITED, S.SEALING, S.SEALED) or move_id != actor.move:
         return []
     return give_up(actor, 103, "the source goes on")
+
+
+def source_lost(actor: Actor, now: float) -> list[Effect]:
+    """INVITED, SEALING: the source is gone, and has written nothing. SEALED: the record tells, now."""
+    if actor.state is S.SEALED:
+        return look(actor, now)
+    return give_up(actor, 105, "the source is gone") if actor.state in (S.INVITED, S.SEALING) else []
 
 
 def committed(actor: Actor, move_id: bytes, now: float) -> list[Effect]:
