@@ -62,11 +62,11 @@ MOST_MOVES = 200
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A move of this node's plan, and how it ended: "" well, else why not; None: under way."""
+    """A move of this node's plan, and how it ended: "" well, else why not."""
 
     at: str
     move: Move
-    failed: str | None
+    failed: str
 
 
 class Brain:
@@ -130,14 +130,18 @@ class Brain:
     async def _make(self, move: Move) -> None:
         """One move, like an operator's."""
         about = {**move.session._asdict(), "to": move.to, "cause": "network", "reason": move.reason}
+        failed = ""
         try:
             await self._carried_out(move)
-            failed = ""
         except CallError as error:
             failed = str(error)
-            self.ledger.moved(move.session, trio.current_time())  # not again before its dwell time is over
+        except Exception as error:
+            log.exception("a move of %s/%s failed", *move.session)
+            failed = repr(error)[:500]
         finally:
             del self._moving[move.session]
+        if failed:
+            self.ledger.moved(move.session, trio.current_time())  # not again before its dwell time is over
         self._node.events.note("policy.failed" if failed else "policy.moved", **about, **({"why": failed} if failed else {}))
         self.made.append(Made(datetime.now(UTC).isoformat(timespec="seconds"), move, failed))
 

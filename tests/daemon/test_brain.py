@@ -15,6 +15,7 @@ from edged.daemon import brain as module
 from edged.daemon.brain import Brain
 from edged.daemon.node import Node
 from edged_protocol.codec import pack
+from edged_protocol.errors import Code, call_error
 
 KEY = SessionKey("f", "a")
 
@@ -114,3 +115,22 @@ async def test_which_wishes_are_granted(policy: str, wanted: Any, room: int, gra
     assert node.ledger.wish(KEY) == wanted
     if policy == "auto" and wanted == "local":
         assert node.grants(KEY, wanted) is False
+
+
+@pytest.mark.parametrize("error", [call_error(Code.MOVING, "it moves already"), KeyError("a defect")])
+async def test_a_move_that_fails_ends_nothing(error: Exception) -> None:
+    """It is told with its reason, and tried again when the session's dwell time is over; the node goes on."""
+    node, told = brain(), list[tuple[str, dict[str, Any]]]()
+
+    async def move(*_: object) -> None:
+        raise error
+
+    node._node.moves = cast(Any, SimpleNamespace(move=move))
+    node._node.events = cast(Any, SimpleNamespace(note=lambda event, **about: told.append((event, about))))
+    wanted = Move(KEY, "n1", "it is worth it", 1.0, 0.0)
+    node._moving[KEY] = wanted
+    await node._make(wanted)
+    assert not node._moving
+    assert [made.failed for made in node.made] == [told[0][1]["why"]]
+    assert (told[0][0], told[0][1]["cause"], told[0][1]["reason"]) == ("policy.failed", "network", "it is worth it")
+    assert node.ledger.session(KEY, "remote", trio.current_time()).moved == pytest.approx(trio.current_time(), abs=1)

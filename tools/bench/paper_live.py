@@ -1,6 +1,7 @@
 """The paper's first experiment on real nodes: 4 daemons, 40 real containers, open-loop clients, against the model.
 
-Time runs fifty times as fast (1 s is 20 ms), which changes no ratio. First a number k of the clients' sessions is made
+Time runs fifty times as fast (1 s is 20 ms), which changes no ratio; on a machine with other work, --speed 20 leaves
+more time for what the daemons themselves do. First a number k of the clients' sessions is made
 local and the policy is frozen, then, on a mesh that begins all remote-state, the policy does what it likes. The model is
 told what the mesh measured of its store, and that calls of a session run one after another here.
 
@@ -31,10 +32,6 @@ from edged_protocol.blocking import Mesh, connect
 from edged_protocol.errors import CallError
 from edged_protocol.trio_client import connect as trio_connect
 
-SPEED = 50
-RATE, LOCAL, REMOTE = 0.075 * SPEED, 1.0 / SPEED, 3.0 / SPEED
-"""A client's calls a second, and mean seconds of a call in either mode."""
-
 NODES, SLOTS = 4, 10
 FUNCTION = "paper"
 WARM_UP, SETTLING = 4.0, 20.0
@@ -45,6 +42,24 @@ GOAL = 1.15
 
 BATCHES = 20
 """Parts of a run whose means give the interval: calls close to each other are not independent."""
+
+
+class Pace(NamedTuple):
+    """A client's calls a second, and mean seconds of a call in either mode, with time so many times as fast."""
+
+    speed: float = 50.0
+
+    @property
+    def rate(self) -> float:
+        return 0.075 * self.speed
+
+    @property
+    def local(self) -> float:
+        return 1.0 / self.speed
+
+    @property
+    def remote(self) -> float:
+        return 3.0 / self.speed
 
 
 class Outcome(NamedTuple):
@@ -98,14 +113,14 @@ def session_of(client: int) -> str:
     return f"client-{client}"
 
 
-def static(clients: int, k: int, seconds: float, seed: int) -> tuple[Outcome, float]:
+def static(pace: Pace, clients: int, k: int, seconds: float, seed: int) -> tuple[Outcome, float]:
     """`k` sessions local, evenly over the nodes; what was seen, and the store's mean time."""
     with mesh_of_four() as addresses, operator_of(addresses[0]) as mesh:
         mesh.request("policy.freeze", {})
         for client in range(k):
             key = {"function": FUNCTION, "session": session_of(client), "to": f"n{client % NODES}"}
             _patiently(mesh, "session.localize", key)
-        outcome = trio.run(load, addresses, clients, WARM_UP, seconds, seed)
+        outcome = trio.run(load, pace, addresses, clients, WARM_UP, seconds, seed)
         return outcome, store_seconds(mesh)
 
 
@@ -122,10 +137,10 @@ def _patiently(mesh: Mesh, verb: str, params: dict[str, Any]) -> None:
             time.sleep(0.1)
 
 
-def dynamic(clients: int, seconds: float, seed: int) -> tuple[Outcome, dict[str, Any]]:
+def dynamic(pace: Pace, clients: int, seconds: float, seed: int) -> tuple[Outcome, dict[str, Any]]:
     """The policy alone, from all remote-state; what was seen, and what the policy says then."""
     with mesh_of_four() as addresses, operator_of(addresses[0]) as mesh:
-        outcome = trio.run(load, addresses, clients, SETTLING, seconds, seed)
+        outcome = trio.run(load, pace, addresses, clients, SETTLING, seconds, seed)
         said = mesh.request("policy.what_if", {})[0]
         moves = mesh.request("policy.explain", {})[0]["moves"]
         return outcome, {**said, "moves": len(moves), "failed": sum(bool(row["failed"]) for row in moves)}
@@ -138,7 +153,9 @@ def store_seconds(mesh: Mesh) -> float:
     return fmean(known) if known else 0.0
 
 
-async def load(addresses: list[str], clients: int, warm_up: float, seconds: float, seed: int) -> Outcome:
+async def load(
+    pace: Pace, addresses: list[str], clients: int, warm_up: float, seconds: float, seed: int
+) -> Outcome:
     """Every client calls at random times, answered or not."""
     seen: list[tuple[float, float, str]] = []
     failed = 0
@@ -157,8 +174,8 @@ async def load(addresses: list[str], clients: int, warm_up: float, seconds: floa
 
         async def device(client: int, calls: trio.Nursery) -> None:
             chance, at = Random(f"{seed} {client}"), 0.0
-            while (at := at + chance.expovariate(RATE)) < warm_up + seconds:
-                work = chance.expovariate(1 / LOCAL)
+            while (at := at + chance.expovariate(pace.rate)) < warm_up + seconds:
+                work = chance.expovariate(1 / pace.local)
                 await trio.sleep_until(began + at)
                 calls.start_soon(call, client, work)
 
@@ -176,7 +193,7 @@ async def _link(address: str, *, task_status: trio.TaskStatus[object]) -> None:
         await trio.sleep_forever()
 
 
-def report(clients: int, ks: list[int], seconds: float, repeats: int, seed: int) -> dict[str, Any]:
+def report(pace: Pace, clients: int, ks: list[int], seconds: float, repeats: int, seed: int) -> dict[str, Any]:
     """All runs, then the table. Each repetition goes through them the other way round: what else the machine does
     meanwhile should meet all of them."""
     seen: dict[int | None, list[Outcome]] = {k: [] for k in (*ks, None)}
@@ -184,14 +201,14 @@ def report(clients: int, ks: list[int], seconds: float, repeats: int, seed: int)
     for repeat in range(repeats):
         for k in list(seen)[:: -1 if repeat % 2 else 1]:
             if k is None:
-                outcome, about = dynamic(clients, seconds, seed + repeat)
+                outcome, about = dynamic(pace, clients, seconds, seed + repeat)
                 said.append({name: about[name] for name in ("now", "planned", "best", "cliff", "moves", "failed")})
             else:
-                outcome, store = static(clients, k, seconds, seed + repeat)
+                outcome, store = static(pace, clients, k, seconds, seed + repeat)
                 stores.append(store)
             seen[k].append(outcome)
             print(f"{'dynamic' if k is None else k}: {outcome.mean * 1000:.1f} ms", file=sys.stderr, flush=True)
-    return _summary(clients, {k: _joined(outcomes) for k, outcomes in seen.items()}, fmean(stores), said, seconds)
+    return _summary(pace, clients, {k: _joined(outcomes) for k, outcomes in seen.items()}, fmean(stores), said, seconds)
 
 
 def _joined(outcomes: list[Outcome]) -> Outcome:
@@ -201,11 +218,11 @@ def _joined(outcomes: list[Outcome]) -> Outcome:
 
 
 def _summary(
-    clients: int, seen: dict[int | None, Outcome], store: float, said: list[dict[str, Any]], seconds: float
+    pace: Pace, clients: int, seen: dict[int | None, Outcome], store: float, said: list[dict[str, Any]], seconds: float
 ) -> dict[str, Any]:
-    points = model_of(clients, store)
+    points = model_of(pace, clients, store)
     lowest = best(points)
-    print(f"{clients} clients, {NODES} nodes x {SLOTS} containers, {len(said)} x {seconds:g} s each, time x {SPEED}; ms")
+    print(f"{clients} clients, {NODES} nodes x {SLOTS} containers, {len(said)} x {seconds:g} s each, time x {pace.speed:g}; ms")
     print(f"{'k':>8} {'local':>6} {'mean':>14} {'p95':>7} {'p99':>7} {'model':>8}")
     means = {k: lowest.mean if k is None and lowest else points[k or 0].mean for k in seen}
     rows = [_row("dynamic" if k is None else str(k), outcome, means[k]) for k, outcome in seen.items()]
@@ -216,9 +233,9 @@ def _summary(
     return {"clients": clients, "rows": rows, "policy": said, "ratio": round(ratio, 4), "machine": description()}
 
 
-def model_of(clients: int, store: float) -> list[Any]:
+def model_of(pace: Pace, clients: int, store: float) -> list[Any]:
     """The curve for what the mesh measured."""
-    setting = Setting(clients, NODES * SLOTS, RATE, LOCAL, REMOTE, store, serial=True)
+    setting = Setting(clients, NODES * SLOTS, pace.rate, pace.local, pace.remote, store, serial=True)
     return list(curve(setting))
 
 
@@ -247,13 +264,14 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=70)
     parser.add_argument("--k", type=lambda words: [int(word) for word in words.split(",")], default=[0, 12, 20, 24, 27, 30])
     parser.add_argument("--seconds", type=float, default=20.0, help="that count, of each run")
+    parser.add_argument("--speed", type=float, default=Pace().speed)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures there too")
     words = parser.parse_args()
     with idle_states(hold=True) as states:
         print(f"idle states {states}")
-        document = report(words.clients, words.k, words.seconds, words.repeats, words.seed)
+        document = report(Pace(words.speed), words.clients, words.k, words.seconds, words.repeats, words.seed)
     if words.json:
         words.json.write_text(json.dumps(document, indent=2))
     sys.exit(document["ratio"] > GOAL)
