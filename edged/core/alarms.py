@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
 from edged_protocol.codec import pack, unpack
-from edged_protocol.errors import outcome_of
+from edged_protocol.errors import RemoteProtocolError, outcome_of
 
 from .records import SessionKey
 
@@ -164,12 +164,19 @@ def _same(alarm: Alarm | None, firing: Firing) -> bool:
 NONE = Alarms({})
 
 
+UNREADABLE = Alarm("unreadable", 0.0, "", b"", 0, 0, code=500, message="the record's alarms could not be read")
+"""In place of what no version of edged has written: a person has to know, and the session goes on."""
+
+
 def alarms_of(blob: bytes | None) -> Alarms:
     """What a record has; a later version's fields are dropped."""
     if not blob:
         return NONE
-    waiting, dead = unpack(blob)
-    rows = [[Alarm(*row[: len(Alarm._fields)]) for row in part] for part in (waiting, dead)]
+    try:
+        waiting, dead = unpack(blob)
+        rows = [[Alarm(*row[: len(Alarm._fields)]) for row in part] for part in (waiting, dead)]
+    except (RemoteProtocolError, ValueError, TypeError):
+        return Alarms({}, (UNREADABLE,))
     return Alarms({alarm.name: alarm for alarm in rows[0]}, tuple(rows[1]))
 
 

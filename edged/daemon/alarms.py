@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import trio
 
-from edged.core.alarms import Alarm, Alarms, Firing, alarms_of, call_id, pause
+from edged.core.alarms import MAX_MESSAGE, Alarm, Alarms, Firing, alarms_of, call_id, pause
 from edged.core.records import ListAlarms, Listed, Load, Loaded, Outcome, Record, SessionKey
 from edged.core.rendezvous import rank
 from edged_protocol import messages as m
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 SCAN_SECONDS = 2.0
 """Between two looks for what is overdue; each is one operation of the store."""
 
-SCANNED = 100
-"""Sessions of one look; the next one finds the next."""
+SCANNED = 500
+"""Sessions of one look, those due longest first."""
 
 GRACE = 2.0
 """Seconds an alarm may be overdue before others than the node with its timer see to it."""
@@ -111,7 +111,9 @@ class AlarmClock:
             nodes = [node for node in self._relay.router.nodes_for(key.function) if not self._relay.router.doubted(node)]
             alarms = alarms_of(record.alarms)
             mine = late - STEP * rank(key, self._node, nodes) if self._node in nodes else float("-inf")
-            if key not in self._planned and alarms.due is not None and alarms.due < mine:
+            if key in self._refused and key in self._planned:
+                continue  # tried, and to be tried again
+            if alarms.due is not None and alarms.due < mine:
                 self.due(key, 0.0)
         self._relay.settle()
 
@@ -167,19 +169,18 @@ class AlarmClock:
 
     def _ended(self, key: SessionKey, alarm: Alarm, message: m.Result | m.Error) -> None:
         """A failed handler is the session's own affair, and so is an alarm that does not stand any more."""
-        code = message.code if isinstance(message, m.Error) else 0
-        if code in (0, Code.FUNCTION_ERROR, Code.ALREADY_DONE) or _gone(message):
+        if not isinstance(message, m.Error) or _settled(message):
             self._refused.pop(key, None)
-        elif outcome_of(code) == "not_run_retry" or (isinstance(message, m.Error) and (message.meta or {}).get("ran") is False):
+        elif _not_run(message):
             self._later(key)
         else:
-            log.warning("alarm %s of %s/%s: %s %s", alarm.name, *key, code, message.message)  # type: ignore[union-attr]
+            log.warning("alarm %s of %s/%s: %s %s", alarm.name, *key, message.code, message.message)
             at = _now() + pause(alarm.fails)
-            failed = _firing("failed", alarm, at)._replace(code=code, message=message.message[:200])  # type: ignore[union-attr]
+            failed = _firing("failed", alarm, at)._replace(code=message.code, message=message.message[:MAX_MESSAGE])
             self._call(key, failed, alarm, None, lambda _: self.due(key, at))
 
     def _later(self, key: SessionKey) -> None:
-        """It was not run: there is no room, or the session's node or the store is away."""
+        """It was not run: there is no room, the session's node or the store is away, or the function was removed."""
         if key not in self._refused and len(self._refused) >= MAX_TIMERS:
             self._refused.clear()
         self._refused[key] = times = self._refused.get(key, 0) + 1
@@ -200,8 +201,15 @@ class AlarmClock:
         return answers[0]
 
 
-def _gone(message: m.Result | m.Error) -> bool:
-    return isinstance(message, m.Error) and bool((message.meta or {}).get("not_set"))
+def _settled(message: m.Error) -> bool:
+    """Whether the session knows how that try ended."""
+    return message.code in (Code.FUNCTION_ERROR, Code.ALREADY_DONE) or bool((message.meta or {}).get("not_set"))
+
+
+def _not_run(message: m.Error) -> bool:
+    """Whether the same try may be made again."""
+    removed = message.code == Code.NO_SUCH_FUNCTION
+    return removed or outcome_of(message.code) == "not_run_retry" or (message.meta or {}).get("ran") is False
 
 
 def _firing(act: str, alarm: Alarm, at: float) -> Firing:

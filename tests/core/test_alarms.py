@@ -128,6 +128,13 @@ def test_what_is_packed_is_read(waiting: list[Alarm], dead: list[Alarm]) -> None
     assert bool(whole.packed()) == bool(waiting or dead)
 
 
+@pytest.mark.parametrize("blob", [b"\xc1", b"\x01", b"\x91\x90", b"\x92\x90\x91\x01", b"\x92\x91\x91\xa1a\x90", b"\x92\xc0\x90"])
+def test_what_cannot_be_read_is_a_dead_letter(blob: bytes) -> None:
+    """A broken record stops no session and no node; a person is told."""
+    assert [alarm.code for alarm in alarms_of(blob).dead] == [500]
+    assert not alarms_of(blob).waiting
+
+
 def test_a_full_set_fits_beside_a_move() -> None:
     """The largest alarms and dead letters of one session take less than half of what a frame may hold beside blobs."""
     large = Alarm("n" * 63, 1e10, "m" * 63, bytes(MAX_ARGUMENTS), 2**62, 2**62, 99, 5, 301, "t" * 200)
