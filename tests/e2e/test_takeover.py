@@ -1,6 +1,5 @@
 """Local sessions of nodes that are lost, paused or cut off, on real processes: who serves them, and what is told."""
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -8,23 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.nodes import COUNTER, Nodes, deploy, edgectl, served_by, until
+from support.counters import Device, a_counter, localized, stored
+from support.nodes import Nodes, deploy, edgectl, served_by, until
 from support.wire_client import WireClient
 
-from edged_protocol.errors import CallError, NotRunRetry, UnknownOutcome
+from edged_protocol.errors import CallError
 
 LEASE = "3s"
-
-
-def a_counter(root: Path, name: str, durability: str) -> Path:
-    """The counter under another name, with `durability`."""
-    directory = root / name
-    directory.mkdir()
-    (directory / "counter.py").write_bytes((COUNTER / "counter.py").read_bytes())
-    (directory / "function.toml").write_text(
-        f'[function]\nname = "{name}"\nentry = "counter:fn"\n[modes]\nmin_dwell = "0s"\n[durability]\n{durability}\n'
-    )
-    return directory
 
 
 FUNCTIONS = {
@@ -47,52 +36,6 @@ def three(nodes: Nodes, tmp_path: Path) -> Iterator[Nodes]:
         deploy(nodes.addresses["n1"], a_counter(tmp_path, name, durability))
         served_by(nodes.addresses["n1"], name, 2)
     return nodes
-
-
-class Device:
-    """One that repeats each call by the book, and keeps what its answers said."""
-
-    def __init__(self, address: str, function: str) -> None:
-        self._client = WireClient(address)
-        self._function = function
-        self.epochs: list[int] = []
-        self.codes: set[int] = set()
-        self.meta: dict[str, Any] = {}
-
-    def incr(self) -> int:
-        """The new value. Raises CallError for what is not to be repeated."""
-        call_id, attempt = os.urandom(16), 0
-        answered: list[int] = []
-
-        def done() -> bool:
-            nonlocal attempt
-            try:
-                value, self.meta = self._client.once(
-                    self._function, "s", "incr", call_id=call_id, attempt=attempt, timeout_ms=1000
-                )
-            except (NotRunRetry, UnknownOutcome) as error:
-                self.codes.add(error.code)
-                if error.meta.get("state_lost"):
-                    raise
-                attempt += isinstance(error, UnknownOutcome)
-                return False
-            self.epochs.append(self.meta["epoch"])
-            answered.append(value)
-            return True
-
-        until(done)
-        return answered[0]
-
-    def close(self) -> None:
-        self._client.close()
-
-
-def localized(nodes: Nodes, function: str, at: str) -> None:
-    edgectl(nodes.addresses[at], "session", "localize", f"{function}/s", "--to", at)
-
-
-def stored(nodes: Nodes, function: str) -> int:
-    return int(edgectl(nodes.addresses["n1"], "session", "get", f"{function}/s")["stored_version"])
 
 
 def test_a_killed_nodes_sessions_are_taken_over(three: Nodes) -> None:

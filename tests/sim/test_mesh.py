@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from edged.core.transition import HELD_BACK, HOLDING, NEXT, OWNING, S
+from edged.core.transition import HOLDING, NEXT, OWNING, S
 
 from .worlds import Told, World, told_by_all_cores
 
@@ -38,7 +38,7 @@ MUST_MEET: dict[str, frozenset[S]] = {
     "timer": frozenset({S.STARTING, S.RESTORING, S.ASIDE, S.DOUBT, S.YIELDING, S.FENCED, S.INVITED, S.SEALED})
     | OWNING,
     "lapsed": OWNING | {S.FENCED, S.CLAIMING, S.RESTORING, S.RELEASING, S.DOUBT, S.SEALED},
-    "renewed": OWNING | HELD_BACK,
+    "renewed": frozenset({S.LOCAL, S.COPYING, S.FENCED, S.RELEASING, S.DOUBT, S.SEALED}),
 }
 """The states in which each thing that can happen to a session must have happened to one."""
 

@@ -85,6 +85,11 @@ class Lan:
         host.ip_command("rule", "add", "pref", "10", "lookup", "local")
         host.ip_command("rule", "del", "pref", "0")
 
+    def cut(self, host: Host, others: list[Host], mend: bool = False) -> None:
+        """Between `host` and these nothing passes, though all others still reach it; until `mend`."""
+        for other in others:
+            host.ip_command("route", "del" if mend else "add", "blackhole", other.ip)
+
     def close(self) -> None:
         for host in self._hosts:
             _ip("netns", "del", host.name, check=False)
