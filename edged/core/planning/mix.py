@@ -6,10 +6,10 @@ the rest of the containers. Sources: the paper's scenario 1 where all are alike;
 - different rates: exact as before, since Poisson streams add up to one.
 - several functions in one pool: M/G/c whose service time is one function's or another's (Allen and Cunneen). That
   any container serves any function is the approximation: a node ends an idle container of one for another, which
-  takes it a start.
+  takes it a start. Beside a simulated queue: within 5 % up to two thirds busy, 11 % too low at 87 %.
 - `serial`: calls of one session run one after the other, as in this mesh and not in the paper. A session is then
   M/G/1 with the pool's answer as its service (Pollaczek and Khinchine); that the pool sees a Poisson stream all the
-  same, and that the tail keeps its shape, are approximations.
+  same, and that the tail keeps its shape, are approximations: the mean is within 5 % up to the best k of Fig. 3.
 """
 
 from collections.abc import Sequence
