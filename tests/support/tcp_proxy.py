@@ -7,7 +7,7 @@ import trio
 
 
 class Proxy:
-    """Replies may be held (`hold`), let go (`pass_on`), slowed (`drip`) or swallowed (`lose`); requests always pass."""
+    """Replies may be held (`hold`), let go (`pass_on`), slowed (`drip`), spoilt (`spoil`) or swallowed (`lose`); requests always pass."""
 
     def __init__(self, port: int) -> None:
         self._server = port
@@ -15,6 +15,7 @@ class Proxy:
         self._may.set()
         self._lost = False
         self._pause = 0.0
+        self._spoilt: list[bytes] = []
         self.port = 0
 
     def hold(self) -> None:
@@ -29,6 +30,15 @@ class Proxy:
     def drip(self, pause: float) -> None:
         """A pause before each piece of 64 KiB or less."""
         self._pause = pause
+
+    def spoil(self, instead: bytes, behind: int = 0) -> None:
+        """Once, this comes in place of a reply: of the next one, or of a later one."""
+        self._spoilt = [b""] * behind + [instead]
+
+    @property
+    def spoiling(self) -> bool:
+        """Whether that is still to come."""
+        return bool(self._spoilt)
 
     def lose(self) -> None:
         """Replies are swallowed."""
@@ -62,8 +72,9 @@ class Proxy:
             async for data in server:
                 await self._may.wait()
                 await trio.sleep(self._pause)
+                instead = self._spoilt.pop(0) if self._spoilt else b""
                 if not self._lost:
-                    await client.send_all(data)
+                    await client.send_all(instead or data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         scope.cancel()

@@ -138,7 +138,7 @@ class Line:
                     self.server = await greet(connection, self._names)
             except trio.TooSlowError:
                 reason = f"no answer in {CONNECT_SECONDS:g} s"
-            except (RedisError, NotUsable, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - what a peer says may break coredis's parser in any way
                 reason = _cause(error)
             else:
                 usable = True
@@ -224,11 +224,12 @@ class Line:
             self.send(self._looked, 0, b"ROLE")
 
     def _looked(self, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            self.leave(_cause(reply))
+            return
         try:
-            if isinstance(reply, Exception):
-                raise reply
             check_role(reply)
-        except (RedisError, NotUsable, Lost) as error:
+        except NotUsable as error:
             self.leave(str(error))
 
 
