@@ -4,7 +4,7 @@ BIN := .venv/bin
 KEEP ?=
 WORLDS ?= 1000000
 
-.PHONY: help deps test soak soak-chaos lint demo bench bench-balance bench-stores bench-paper clean
+.PHONY: help deps test soak soak-chaos lint demo bench bench-balance bench-policy bench-stores bench-paper clean
 help:
 	@echo "make demo        a mesh on loopback with a fleet of robot arms, and an account of every call"
 	@echo "make demo KEEP=1 the same, and the mesh stays up with commands to try"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench-balance  the balancing policies beside one central queue, in virtual time and live"
 	@echo "make bench-stores  remote-state and local-state calls with each store, side by side, about four minutes"
 	@echo "make bench-paper    the paper's first experiment on real nodes: fixed numbers of local sessions beside the policy"
+	@echo "make bench-policy   what is claimed of the policy, in virtual time: beside the formula, and the best static choice"
 	@echo "make deps        the Debian packages whose programs the tests need, where they are missing"
 	@echo "make clean       remove .venv, build and dist"
 
@@ -58,6 +59,9 @@ bench-stores: deps $(BIN)/.stamp
 
 bench-paper: $(BIN)/.stamp
 	$(BIN)/python tools/bench/paper_live.py
+
+bench-policy: $(BIN)/.stamp
+	$(BIN)/python tools/bench/policy.py
 
 clean:
 	rm -rf .venv build dist

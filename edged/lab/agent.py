@@ -49,6 +49,7 @@ class Agent:
         self._known: dict[SessionKey, Known] = {}
         self._means = {(name, mode): Mean() for name in node.functions for mode in ("remote", "local", "store")}
         self.heard: dict[str, Peer] = {}
+        self.told: Peer | None = None
         self._room: dict[str, int] = {}
         self._approved: set[SessionKey] = set()
         self.explained: dict[str, str] = {}
@@ -89,14 +90,11 @@ class Agent:
         self._room[key.function] -= 1
         return self._room[key.function] >= 0 and open_
 
-    def told(self) -> Peer:
-        """What the others are told."""
-        view = self.view()
-        return Peer(view.node, view.slots, {f.name: over_the_wire(figures(f)) for f in view.functions})
-
     def round(self) -> None:
-        """Look, plan, act."""
-        plan_ = plan(self.view(), self._node.clock.now)
+        """Look, plan, act; what gossip tells from now on is what was seen."""
+        view = self.view()
+        plan_ = plan(view, self._node.clock.now)
+        self.told = Peer(view.node, view.slots, {f.name: over_the_wire(figures(f)) for f in view.functions})
         self._room, self.explained = dict(plan_.room), dict(plan_.reasons)
         self._approved.clear()
         for move in plan_.moves:

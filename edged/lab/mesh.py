@@ -247,7 +247,7 @@ class Mesh:
             node.containers.look_after()
             node.sweep()
             loads = {function: node.load(function) for function in node.functions}
-            told = node.agent.told() if self.choice.dynamic else None
+            told = node.agent.told
             for other in self.nodes.values():
                 if other is node or not other.alive:
                     continue

@@ -184,3 +184,18 @@ def test_a_queue_grows_until_its_highest_point() -> None:
     for at, queued in enumerate([0, 1, 2, 1, 3, 2, 1, 0, 1, 0]):
         growth.look(queued, float(at))
     assert growth.longest == 4.0
+
+
+def test_no_queue_grows_for_long_when_a_crowd_comes() -> None:
+    """50 clients become 110 and then 70: with the local sessions of the 50 the rest could not be served, so the nodes
+    give containers back before a queue has grown for a minute."""
+    group = paper().clients[0]
+    groups = (
+        replace(group, count=50),
+        replace(group, name="stayers", count=20, since=600.0),
+        replace(group, name="visitors", count=40, since=600.0, until=1200.0),
+    )
+    result = play(paper(clients=groups, duration=1500.0, warmup=0.0), DYNAMIC)
+    assert max(row[0] for row in result.timeline[:10]) >= 28
+    assert result.growth <= 60.0
+    assert (result.refused, result.rounds) == (0, 1)

@@ -40,8 +40,11 @@ an octave, and a fourteenth of a node's sessions."""
 MERGED = 8
 """Parts of an octave within which rates are one in a prediction."""
 
-STEPS = 24
-"""Halvings of the threshold's range, which is some twenty octaves: to a millionth of one."""
+STEPS = 30
+"""Most steps to the threshold; it takes some five."""
+
+CLOSE = 1e-6
+"""Of a session."""
 
 
 def kept(slots: int, functions: int) -> int:
@@ -254,13 +257,28 @@ class Mesh:
         fair = self._fair(local)
         low = min(group.weight for group in self.groups) - RAMP
         high = max(group.weight for group in self.groups) + RAMP
+        threshold = self._crossing(low, high, local, fair)
+        return threshold, self._capped(self._parts(threshold, fair))
+
+    def _crossing(self, low: float, high: float, local: int, fair: Mapping[str, float]) -> float:
+        """Where the count, which falls in straight pieces, comes down to `local`: false position with halving of the
+        end that stays (Illinois), some five steps where bisection takes two dozen."""
+        above, below = self._count(self._parts(low, fair)) - local, -float(local)
+        kept_end = 0
         for _ in range(STEPS):
-            middle = (low + high) / 2
-            if self._count(self._parts(middle, fair)) >= local:
-                low = middle
+            if above <= CLOSE or high - low <= CLOSE:
+                break
+            middle = low + (high - low) * above / (above - below)
+            here = self._count(self._parts(middle, fair)) - local
+            if here >= 0:
+                low, above, below = middle, here, below / 2 if kept_end > 0 else below
+                kept_end = 1
             else:
-                high = middle
-        return low, self._capped(self._parts(low, fair))
+                high, below, above = middle, here, above / 2 if kept_end < 0 else above
+                kept_end = -1
+            if abs(here) <= CLOSE:
+                return middle
+        return low
 
     def _parts(self, threshold: float, fair: Mapping[str, float]) -> list[float]:
         """The ramp: none an octave below the threshold, all an octave above."""
@@ -279,8 +297,11 @@ class Mesh:
 
     def _count(self, parts: Sequence[float]) -> float:
         """Sessions, as far as their nodes have the slots."""
-        found = self._found(parts).values()
-        return sum(min(count, most) for count, most in zip(found, self._most.values(), strict=True))
+        total = 0.0
+        for node, count in self._found(parts).items():
+            most = self._most[node]
+            total += min(most, count)
+        return total
 
     def _capped(self, parts: Sequence[float]) -> list[float]:
         """As many on each node as it has slots for."""
