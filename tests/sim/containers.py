@@ -69,7 +69,7 @@ class Container:
         self._answers = Lane(clock, chance, 0.003)
 
     def call(self, call: Call, allowed: Callable[[], None], told: Told) -> None:
-        """Run `call` when its turn comes; `allowed` says whether it may."""
+        """Run `call` when its turn comes, or a reader beside what runs; `allowed` says whether it may."""
 
         def run() -> None:
             if not self.loaded:
@@ -82,7 +82,18 @@ class Container:
                 self.state = ran.state
             self._say(told, ran)
 
-        self._queue(run)
+        if call.method == "get" and self.loaded and self._chance.random() < 0.5:
+            self._beside(call, allowed, told)
+        else:
+            self._queue(run)
+
+    def _beside(self, call: Call, allowed: Callable[[], None], told: Told) -> None:
+        """A reader sees the state as it is when it begins; it may end when others have run."""
+        version = len(self.state or b"") // TOKEN
+        allowed()
+        ran = run_handler(call, self.state, self._chance)
+        ran.meta["version"] = version
+        self._clock.after(self._chance.random() * 0.1, lambda: self._say(told, ran) if self.alive else None)
 
     def verb(self, verb: str, params: dict[str, Any], blob: bytes | None, told: Told) -> None:
         """A worker verb: what it said, when its turn comes."""
