@@ -16,6 +16,9 @@ from math import ceil
 
 from .calls import Call
 
+SHORTEST = 1e-6
+"""Seconds a call takes at least, whatever a clock says."""
+
 PREFETCH = 0.001
 """Seconds of predicted work a container may hold: far below what late binding can gain or lose."""
 
@@ -171,16 +174,24 @@ class Pool:
             held.remove(call)
         else:
             return
-        self._overrun.discard(container)
+        if self._overrun:
+            self._overrun.discard(container)
         if held:
             held[0].started = held[0].started or now
         else:
             self._idle_since[container] = now
+        self._learn(seconds)
+
+    def _learn(self, seconds: float) -> None:
+        """How long a call took; in comparisons, because this is done for every call."""
         self._ran += 1
-        self._mean += max(SMOOTHING, 1 / self._ran) * (seconds - self._mean)
+        weight = 1 / self._ran
+        self._mean += (max(SMOOTHING, weight)) * (seconds - self._mean)
         # Up at once, down in some ten calls: a function that turns slow must not keep a deep prefetch, and one call
         # that was pushed off its processor must not end it for long.
-        self._service = max(seconds, 0.7 * self._service + 0.3 * seconds, 1e-6)
+        slowly = 0.7 * self._service + 0.3 * seconds
+        service = max(slowly, seconds)
+        self._service = max(SHORTEST, service)
 
     def overdue(self, container: Hashable) -> list[Call]:
         """Take back what waits behind the running call of `container`; it goes to the queue's head.

@@ -41,7 +41,7 @@ class Worker:
 
     def invoke(self, call: Call, now: float) -> None:
         """Send the call; its answer comes through the workers' `answered`."""
-        left = max(1, math.ceil((call.deadline - now) * 1000))
+        left = math.ceil((call.deadline - now) * 1000)
         self.calls[call.serial] = call
         call.container = self
         state, meta = call.state, _told(call)
@@ -54,7 +54,7 @@ class Worker:
                 call.session,
                 call.method,
                 call.call_id,
-                left,
+                left if left > 0 else 1,
                 call.body,
                 meta,
                 state,

@@ -87,7 +87,8 @@ class Relay:
     def invoke(self, link: Link, message: m.Invoke, now: float, among: list[Call] | None = None) -> None:
         """A call from a device, an operator, another node, or a container, whose calls it joins (`nested`)."""
         id_, function, session, method, call_id, timeout, body, meta, _ = message
-        timeout = min(timeout, MAX_TIMEOUT_MS) or self.workers.default_timeout(function)
+        if not 0 < timeout <= MAX_TIMEOUT_MS:
+            timeout = MAX_TIMEOUT_MS if timeout else self.workers.default_timeout(function)
         serial, deadline = next(self._serials), now + timeout / 1000
         call = Call((link, id_), serial, function, session, method, call_id, now, deadline, body, meta)
         if link.role != "node":

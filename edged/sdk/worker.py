@@ -236,7 +236,8 @@ class Worker:
     async def _answer(self, message: list[Any], arrived: float, *, beside: bool = False) -> bytes:
         try:
             if message[0] == 16:
-                return await self._invoke(Call._make((message + _LEFT_OUT)[1:10]), arrived, beside)
+                call = tuple.__new__(Call, (message + _LEFT_OUT)[1:10])  # `Call(...)` takes thrice the time
+                return await self._invoke(call, arrived, beside)
             try:
                 return self._verb(*message[1:5])
             finally:

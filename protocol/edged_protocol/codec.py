@@ -57,7 +57,7 @@ def encode_invoke(
     blob: bytes | None = None,
 ) -> bytes:
     """`encode(Invoke(...))` without the tuple between: the relay's hot path."""
-    fields = (16, id_, function, session, method, call_id, timeout_ms, body, meta)
+    fields: tuple[Any, ...] = (16, id_, function, session, method, call_id, timeout_ms, body, meta)
     return _frame(fields if blob is None else (*fields, blob))
 
 
@@ -127,7 +127,9 @@ def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError("duplicate map key")
-    "".join(result)  # raises TypeError for a key that is not a string
+    for key in result:
+        if type(key) is not str:
+            raise TypeError("a map key is not a string")
     return result
 
 

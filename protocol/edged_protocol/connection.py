@@ -12,6 +12,7 @@ from .errors import Code, RemoteProtocolError
 from .framing import FrameReader
 from .limits import MAX_FRAME, MAX_FRAME_HANDSHAKE, MAX_FRAME_TRUSTED, PROTO
 
+GREETINGS = frozenset({m.Hello, m.Welcome})
 ROLES = ("device", "node", "operator", "worker")
 Welcomer = Callable[[m.Hello], m.Welcome]
 
@@ -59,7 +60,7 @@ class Connection:
                 continue
             if not self.established:
                 self._handshake(message)
-            elif type(message) is m.Hello or type(message) is m.Welcome:
+            elif type(message) in GREETINGS:
                 raise RemoteProtocolError("bad_handshake", "a second greeting")
             result.append(message)
         return result

@@ -189,7 +189,7 @@ def test_a_session_goes_on_after_a_call_that_expired_in_the_pools_queue(nodes: N
     """Its call waited for a container when its time was over: that one was not run, the next one is."""
     one_container(nodes, tmp_path, "n1")
     with closing(Wire(nodes.addresses["n1"])) as wire:
-        wire.send(sleep(1, 0.5))
+        wire.send(sleep(1, 3.0))
         until(lambda: edgectl(nodes.addresses["n1"], "top")["load"][0]["functions"]["sleeper"]["busy"] == 1)
         wire.send(sleep(2, 0.0, "s", timeout_ms=100), sleep(3, 0.0, "s"))
         expired = wire.answer(2)
