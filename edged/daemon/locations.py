@@ -4,10 +4,12 @@ What they say are hints for the router; refuses to know what they are used for.
 """
 
 import logging
+from collections.abc import Callable
 
 import trio
 
 from edged.core.locations import BUCKETS, digests, page, rows_of
+from edged.core.records import SessionKey
 from edged.core.routing import Router
 from edged_protocol import messages as m
 from edged_protocol.codec import pack, unpack
@@ -25,10 +27,13 @@ ASK_SECONDS = 10.0
 class Locations:
     """`run` for ever."""
 
-    def __init__(self, relay: Relay, router: Router, peers: Peers) -> None:
+    def __init__(
+        self, relay: Relay, router: Router, peers: Peers, seen: Callable[[SessionKey, int], None]
+    ) -> None:
         self._relay = relay
         self._router = router
         self._peers = peers
+        self._seen = seen
 
     async def run(self) -> None:
         """One verb to each connected node, now and then."""
@@ -48,6 +53,7 @@ class Locations:
             rows = None
         for key, epoch in rows or ():
             self._router.located(key, node, epoch)
+            self._seen(key, epoch)
 
 
 def told(relay: Relay, known: object) -> bytes:

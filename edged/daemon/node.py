@@ -192,7 +192,7 @@ class Node:
         nursery.start_soon(self.brain.run)
         nursery.start_soon(Renewal(self.relay, self.workers, self.moves).run)
         nursery.start_soon(Follower(self.relay, self.moves, self.peers, self.events.note).run)
-        nursery.start_soon(Locations(self.relay, self.router, self.peers).run)
+        nursery.start_soon(Locations(self.relay, self.router, self.peers, self.fence.epoch_seen).run)
         nursery.start_soon(self.listeners.accept, self.connections.take)
         nursery.start_soon(self.peers.run)
         if "mdns" in self.config.mesh.discovery:

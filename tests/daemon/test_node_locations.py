@@ -27,12 +27,12 @@ class FakePeers:
         done(m.Reply(1, {}, self.blob))
 
 
-async def asked(blob: bytes, router: Router) -> list[m.Map]:
-    """Two rounds of questions to n2, which answers with `blob`."""
+async def asked(blob: bytes, router: Router, seen: Any = lambda *_: None) -> list[m.Map]:
+    """Two rounds of questions to n2, which answers with `blob`; `seen` is told of each session."""
     relay = SimpleNamespace(peers={"n2": SimpleNamespace(flush=lambda: None)})
     peers = FakePeers(blob)
     with trio.move_on_after(2.5 * ASK_SECONDS):
-        await Locations(cast(Any, relay), router, cast(Any, peers)).run()
+        await Locations(cast(Any, relay), router, cast(Any, peers), seen).run()
     return peers.asked
 
 
@@ -41,7 +41,9 @@ async def test_a_page_makes_hints(autojump_clock: trio.testing.MockClock) -> Non
     router = Router("n1")
     router.serves(["f"], ["f"])
     router.peer("n2", ["f"])
-    rounds = await asked(pack([["f", "s", 7]]), router)
+    seen: list[object] = []
+    rounds = await asked(pack([["f", "s", 7]]), router, lambda *row: seen.append(row))
+    assert seen[0] == (SessionKey("f", "s"), 7)
     assert router.route("f", "s", 0) == There("n2")
     assert rounds[0]["known"] == [0] * BUCKETS
     assert rounds[1]["known"] == digests([(SessionKey("f", "s"), 7)])

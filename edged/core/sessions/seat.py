@@ -16,6 +16,7 @@ from . import (
     endings,
     externalize,
     fencing,
+    invariants,
     leaving,
     local_calls,
     localize,
@@ -85,8 +86,6 @@ TIMER: dict[S, Step] = {
     S.SEALED: target.look,
 }
 
-# In every other state of a session with a container its death changes nothing yet: a write that is under way
-# decides what it means.
 CONTAINER_LOST: dict[S, Step] = {
     S.RESTORING: localize.restoring_lost,
     S.LOCAL: local_calls.container_lost,
@@ -103,10 +102,29 @@ CONTAINER_LOST: dict[S, Step] = {
 }
 
 
+NOTHING: dict[str, frozenset[S]] = {
+    # Nothing is asked of the store there under the token of the step; checkpoints and readers have tokens of their own.
+    "store": SERVING_LOCAL
+    | {S.FREE, S.RUNNING, S.YIELDING, S.STARTING, S.DRAINING, S.FLUSHING, S.OFFERING, S.ASIDE, S.INVITED, S.SEALING},
+    # Nothing is due: there is nothing to wait for, the store answers in time, or a call's hard limit ends the waiting.
+    "timer": SERVING_REMOTE - {S.YIELDING}
+    | {S.RECLAIMING, S.FETCHING, S.CLAIMING, S.LOCAL, S.DRAINING, S.RELEASING},
+    # There is none, or a write that is under way decides what its death means.
+    "container_lost": SERVING_REMOTE
+    | {S.RECLAIMING, S.STARTING, S.FETCHING, S.CLAIMING, S.RELEASING, S.DOUBT},
+    # No other node is asked for the step.
+    "peer": frozenset(S) - {S.INVITING, S.OFFERING},
+    # Nobody is served here; before that, what the lease allows is asked.
+    "lapsed": frozenset(S) - OWNING - {S.FENCED},
+    "renewed": frozenset(S) - OWNING - {S.FENCED},
+    # Hearsay changes only what is served by it; a record that was read is no hearsay.
+    "epoch_seen": frozenset(S) - OWNING,
+}
+"""Where each thing that may happen changes nothing, and why: with its table it covers every state."""
+
 LAPSED: dict[S, Step] = {**dict.fromkeys(OWNING, fencing.lapsed), S.FENCED: fencing.lapsed_again}
 RENEWED: dict[S, Step] = {**dict.fromkeys(OWNING, fencing.renewed), S.FENCED: fencing.verify}
 HIGHER_EPOCH: dict[S, Step] = dict.fromkeys(OWNING, fencing.higher_epoch)
-# In every other state nobody is served here; before that, what the lease allows is asked.
 
 
 def _begin(actor: Actor, now: float) -> list[Effect]:
@@ -141,6 +159,8 @@ THEN: dict[S, Step] = {
 
 class Seat(Actor):
     """`arrived` for calls, `want` for moves, `on_…` for what the effects led to."""
+
+    _checked = S.FREE
 
     def arrived(self, call: Call, now: float) -> list[Effect]:
         """A call of this session, from a client or another node."""
@@ -306,4 +326,7 @@ class Seat(Actor):
             if self.state is state:
                 break
             state = self.state
+        if state is not self._checked:
+            invariants.check(self)
+            self._checked = state
         return effects
