@@ -25,7 +25,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fails:
 
         config = parse_config("")
         node = types.SimpleNamespace(run=live, name="one", address="", admin="", config=config)
-        monkeypatch.setattr(main, "Node", lambda _: node)
+        monkeypatch.setattr(main, "Node", lambda *_: node)
         with (tmp_path / "log").open("w+b") as file:
             monkeypatch.setattr(main, "STDERR", file.fileno())
             assert main.run_node(config) == 1
