@@ -4,7 +4,7 @@ BIN := .venv/bin
 KEEP ?=
 WORLDS ?= 1000000
 
-.PHONY: help deps test soak soak-chaos lint demo bench bench-balance bench-policy bench-stores bench-paper clean
+.PHONY: help deps test soak soak-chaos lint demo bench bench-balance bench-migration bench-policy bench-stores bench-paper clean
 help:
 	@echo "make demo        a mesh on loopback with a fleet of robot arms, and an account of every call"
 	@echo "make demo KEEP=1 the same, and the mesh stays up with commands to try"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make bench       edged beside raw chains (and NATS where it is installed), about three minutes"
 	@echo "make bench-balance  the balancing policies beside one central queue, in virtual time and live"
+	@echo "make bench-migration  how long a session's calls wait while it moves, about two minutes"
 	@echo "make bench-stores  remote-state and local-state calls with each store, side by side, about four minutes"
 	@echo "make bench-paper    the paper's first experiment on real nodes: fixed numbers of local sessions beside the policy"
 	@echo "make bench-policy   what is claimed of the policy, in virtual time: beside the formula, and the best static choice"
@@ -53,6 +54,9 @@ bench: $(BIN)/.stamp
 
 bench-balance: $(BIN)/.stamp
 	$(BIN)/python tools/bench/balance.py
+
+bench-migration: $(BIN)/.stamp
+	$(BIN)/python tools/bench/migration.py
 
 bench-stores: deps $(BIN)/.stamp
 	$(BIN)/python tools/bench/stores.py

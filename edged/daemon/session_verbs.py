@@ -19,6 +19,7 @@ from edged.core.records import (
     SessionKey,
     StoreFailed,
 )
+from edged.core.sessions import Seat
 from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.errors import CallError, Code, call_error
@@ -105,6 +106,7 @@ async def session_get(node: "Node", link: Link, request: m.Request) -> Answer:
         "state_bytes": len(record.state or b"") + sum(map(len, record.deltas)),
         "results": len(found.results),
         "updated": record.updated,
+        "move": _under_way(seat),
     }, None
 
 
@@ -121,6 +123,14 @@ def _durability(node: "Node", key: SessionKey, record: Record) -> m.Map:
     }
     about = loses[says.local] if record.mode == "local" else "nothing that was answered"
     return {"durability": says.local, "on_partition": says.on_partition, "crash_loses": about}
+
+
+def _under_way(seat: Seat | None) -> m.Map | None:
+    """How far the state of a session that moves to another node has come."""
+    copy = seat.copy if seat is not None else None
+    if seat is None or copy is None:
+        return None
+    return {"to": seat.target.partition("/")[0], "bytes": copy.sent, "left": copy.left, "rounds": copy.rounds}
 
 
 async def session_move(node: "Node", link: Link, request: m.Request) -> Answer:

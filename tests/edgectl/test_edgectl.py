@@ -13,6 +13,7 @@ from fake_broker import FakeBroker
 from edgectl import upload
 from edgectl.addresses import Target, targets
 from edgectl.cli import COMMANDS, DEAD_COMMANDS, SESSION_COMMANDS, main
+from edgectl.progress import bar
 from edgectl.render import table, to_json
 from edged_protocol import messages as m
 from edged_protocol.bundle import bundle_hash, pack_directory
@@ -356,3 +357,27 @@ def test_every_command_explains_itself(row: Any) -> None:
     assert result.exit_code == 0
     assert "Example: edgectl" in result.stdout
     assert " ".join(words) in row.example
+
+
+def test_migrate_says_how_it_is_meant(broker: FakeBroker, run: Run) -> None:
+    """--force and --stop travel as parameters, and nothing but the document is printed without a terminal."""
+    broker.replies("session.migrate", SESSION)
+    ended = run("-o", "json", "session", "migrate", "counter/a", "--to", "n2", "--force", "--stop")
+    assert document(ended) == SESSION
+    asked = broker.seen[0]
+    assert isinstance(asked, m.Request)
+    assert asked.params == {"function": "counter", "session": "a", "to": "n2", "force": True, "stop": True}
+    assert len(broker.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("move", "shown"),
+    [
+        ({"bytes": 0, "left": 0, "rounds": 1}, f"[{'.' * 30}] 0.0 KiB sent, 0.0 KiB left, round 1"),
+        ({"bytes": 3 << 20, "left": 1 << 20, "rounds": 2}, f"[{'#' * 22}{'.' * 8}] 3.0 MiB sent, 1.0 MiB left, round 2"),
+        ({"bytes": 2048, "left": 0, "rounds": 3}, f"[{'#' * 30}] 2.0 KiB sent, 0.0 KiB left, round 3"),
+    ],
+)
+def test_a_bar_is_as_long_as_what_has_moved(move: dict[str, int], shown: str) -> None:
+    """Its full part is the share of the bytes that were sent."""
+    assert bar(move) == shown

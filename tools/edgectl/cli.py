@@ -233,10 +233,15 @@ SESSION_COMMANDS = (
     ),
     Row(
         "migrate",
-        _move("session.migrate"),
-        "Move a local-state session to another node.",
+        commands.session_migrate,
+        "Move a local-state session to another node while it is served. On a terminal stderr shows how far it is.",
         "edgectl session migrate counter/kitchen --to hall-4",
-        (_SESSION, _TO_REQUIRED),
+        (
+            _SESSION,
+            _TO_REQUIRED,
+            click.Option(["--force"], is_flag=True, help="however long its calls have to wait"),
+            click.Option(["--stop"], is_flag=True, help="copy nothing before its calls wait"),
+        ),
     ),
     Row(
         "explain",

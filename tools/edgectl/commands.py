@@ -18,7 +18,7 @@ from edged_protocol.bundle import pack_directory
 from edged_protocol.client import Options, Prefer
 from edged_protocol.errors import Code, UnknownOutcome, call_error
 
-from . import arguments, hints
+from . import arguments, hints, progress
 from .addresses import Target
 from .render import cell, listing, printable, table, to_json
 from .upload import upload
@@ -186,11 +186,19 @@ def session_get(desk: Desk, target: str) -> None:
 
 
 def session_move(desk: Desk, verb: str, target: str, to: str | None) -> None:
-    """`edgectl session localize|externalize|migrate FN/SESSION [--to NODE]`."""
+    """`edgectl session localize|externalize FN/SESSION [--to NODE]`."""
     params = arguments.session_key(target)
     if to is not None:
         params["to"] = arguments.node_name(to)
     _session(desk, verb, params)
+
+
+def session_migrate(desk: Desk, target: str, to: str, force: bool, stop: bool) -> None:
+    """`edgectl session migrate FN/SESSION --to NODE [--force] [--stop]`."""
+    session = arguments.session_key(target)
+    how = {name: True for name, wanted in (("force", force), ("stop", stop)) if wanted}
+    with progress.shown(desk.connect(), session):
+        _session(desk, "session.migrate", {**session, "to": arguments.node_name(to), **how})
 
 
 def _session(desk: Desk, verb: str, params: dict[str, Any]) -> None:
