@@ -64,20 +64,22 @@ class Conflicts:
         task_status.started()
         async for copy, data in self._receive:
             try:
-                await trio.to_thread.run_sync(write_whole, self._path(copy.id), data, limiter=self._disk)
+                await self._write(copy, data)
             except OSError as error:
                 self._lost(copy, str(error))
-            else:
-                self._copies[copy.id] = copy
-                self._note("session.set_aside", id=copy.id, **_about(copy))
-            await self._bound()
+
+    async def _write(self, copy: Copy, data: bytes) -> None:
+        await trio.to_thread.run_sync(write_whole, self._path(copy.id), data, limiter=self._disk)
+        self._copies[copy.id] = copy
+        self._note("session.set_aside", id=copy.id, **_about(copy))
+        await self._bound()
 
     async def _bound(self) -> None:
         copies = sorted(self._copies.values(), key=lambda copy: copy.at)
         while len(copies) > MAX_COPIES or (len(copies) > 1 and sum(c.size for c in copies) > MAX_BYTES):
             oldest = copies.pop(0)
-            self._lost(oldest, "there are too many")
             await self.discard(oldest.id)
+            self._lost(oldest, "there are too many")
 
     def _lost(self, copy: Copy, reason: str) -> None:
         log.error("%s/%s: its superseded copy is not kept: %s", *copy.key, reason)
