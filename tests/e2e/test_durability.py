@@ -9,6 +9,8 @@ from support.keyed import keyed
 from support.nodes import Nodes, deploy
 from support.wire_client import WireClient
 
+from edged_protocol.errors import UnknownOutcome
+
 KEYS = 1000
 CALLS = 20
 
@@ -47,5 +49,25 @@ def test_a_change_of_a_large_state_is_stored_at_the_cost_of_the_change(tmp_path:
             assert device.call("keyed", "s", "get", "k500") == bytes(1024)
             assert device.call("keyed", "s", "get", "k999") is None
             assert device.call("keyed", "s", "put", "new", 1) == KEYS
+    finally:
+        nodes.close()
+
+
+def test_a_sync_call_whose_state_cannot_be_stored_is_not_acknowledged(tmp_path: Path) -> None:
+    """A state too long for the store ends that call as unknown (402); the session goes on with what the store has."""
+    nodes = Nodes(tmp_path)
+    try:
+        address = nodes.start("a")
+        sections = {"durability": 'local = "sync"', "state": 'max_bytes = "64MiB"', "limits": 'memory = "1GiB"'}
+        deploy(address, keyed(tmp_path, **sections))
+        with closing(WireClient(address, "operator")) as operator, closing(WireClient(address)) as device:
+            operator.request("session.localize", {"function": "keyed", "session": "s"})
+            assert device.call("keyed", "s", "put", "a", 1) == 1
+            with pytest.raises(UnknownOutcome, match="cannot be stored") as caught:
+                device.once("keyed", "s", "fill", 0, 22, 1 << 20, timeout_ms=20000)
+            assert caught.value.code == 402
+            assert device.call("keyed", "s", "get", "a") == 1
+            assert device.call("keyed", "s", "get", "k0") is None
+            assert device.call("keyed", "s", "put", "b", 2) == 2
     finally:
         nodes.close()

@@ -13,11 +13,15 @@ from ..records import Load, Record, StoreFailed
 from .actor import STEP_DEADLINE, Actor, Saving
 from .aside import superseded
 from .basis import Part
+from .endings import drop
 from .local_calls import open_gate
 from .writes import checkpoint
 
 DUE = -1
 """Token of the timer that makes a checkpoint due."""
+
+STALE = 107
+"""The container no longer knows what changed since then; the whole state is as good."""
 
 WATCH = -2
 """Token of the timer that looks after a container which does not answer."""
@@ -91,6 +95,9 @@ def snapshot_taken(actor: Actor, said: Said) -> list[Effect]:
     """The container answered; all calls before that were answered before."""
     if said.code:
         actor.basis.forget()
+        if actor.rules.durability == "sync" and said.code != STALE:
+            # What was answered is in the store; what waits for it will never be, and asking again changes nothing.
+            return drop(actor, f"its state cannot be stored: {said.message}")
         return _failed(actor, said.message)
     part = taken(actor, said)
     if part is None:
