@@ -209,3 +209,12 @@ def test_a_function_that_waits_gets_the_slot_that_another_no_longer_needs(nodes:
         wire.send(m.Invoke(2, "echo", None, "call", None, 20_000, pack([7])))
         assert isinstance(wire.answer(2), m.Result), "it waited until its deadline beside an idle container"
         assert isinstance(wire.answer(1), m.Result)
+
+
+def test_what_a_device_says_of_chain_and_alarm_counts_for_nothing(nodes: Nodes, tmp_path: Path) -> None:
+    """Only nodes speak of these: from a device they would be a call in a circle, and one for an alarm that is not set."""
+    one_container(nodes, tmp_path, "n1")
+    meta = {"chain": [["sleeper", "s"]] * 16, "alarm": ["fire", "none", 1, 1, 0, 1.0, 0, ""], "hops": 2}
+    with closing(Wire(nodes.addresses["n1"])) as wire:
+        wire.send(sleep(1, 0.0, "s")._replace(meta=meta))
+        assert isinstance(wire.answer(1), m.Result)
