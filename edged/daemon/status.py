@@ -174,6 +174,7 @@ async def status(node: "Node") -> m.Map:
             "refused": node.gossip.refused,
             "deaf": node.gossip.deaf,
         },
+        "lease": {"good": node.leasing.core.good, "lost": sorted(node.leasing.core.lost)},
         "peers": [row for row in nodes(node) if row["name"] != node.name],
         "store": {
             "url": shown(node.config.store.url),

@@ -443,6 +443,20 @@ async def test_a_window_may_shrink_and_grow(opened: Open) -> None:
         assert (await loaded(store)).results == tuple(entry(n) for n in range(8, 16))
 
 
+async def test_a_session_may_begin_anew(opened: Open) -> None:
+    """A window of no length forgets everything and says so; a delta of the old state goes with it."""
+    async with opened() as store:
+        await won(store, write(1, entry(1), entry(2)))
+        await won(store, write(2, state=None, delta=b"more"))
+        await won(store, write(3, epoch=2, state=b"", keep=0)._replace(version=0))
+    async with opened() as store:
+        found = await loaded(store)
+    assert found.record is not None
+    assert found.results == ()
+    record = found.record
+    assert (record.epoch, record.version, record.state, record.deltas, record.floor) == (2, 0, b"", (), True)
+
+
 async def test_chosen_results_can_be_asked_for(opened: Open) -> None:
     """Load with call ids gives those that are remembered, and the record as always."""
     async with opened() as store:
