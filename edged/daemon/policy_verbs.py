@@ -16,6 +16,7 @@ from edged.core.planning.target import Mesh
 from edged.core.planning.view import Function, Session, View
 from edged.core.records import SessionKey
 from edged_protocol import messages as m
+from edged_protocol.codec import pack
 from edged_protocol.errors import CallError, Code, call_error
 
 from .link import Link
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 PEER_SECONDS = 2.0
 """For the others' part of an answer; one that says nothing is named."""
+
+MOST_BYTES = 24 * 1024
+"""Of one list in an answer: two of them fit into what a frame may hold beside byte strings (MAX_PLAIN)."""
 
 Answer = tuple[Any, bytes | None]
 
@@ -57,16 +61,29 @@ def _gathered(parts: list[m.Map], name: str) -> list[m.Map]:
 
 
 def _answers(own: Callable[["Node", m.Request], Awaitable[m.Map]], *lists: str) -> Callable[["Node", Link, m.Request], Awaitable[Answer]]:
-    """A verb that joins the lists of all nodes."""
+    """A verb that joins the lists of all nodes, as much of them as fits."""
 
     async def verb(node: "Node", link: Link, request: m.Request) -> Answer:
         mine = await own(node, request)
-        if request.params.get("here"):
-            return mine, None
-        parts, late = await _everywhere(node, request, mine)
-        return {**mine, **{name: _gathered(parts, name) for name in lists}, "silent": late}, None
+        here = bool(request.params.get("here"))
+        parts, late = ([mine], list[str]()) if here else await _everywhere(node, request, mine)
+        whole = {name: _gathered(parts, name) for name in lists}
+        shown = {name: _fitting(rows) for name, rows in whole.items()}
+        more = any(len(shown[name]) < len(rows) for name, rows in whole.items()) or any(part.get("more") for part in parts)
+        return {**mine, **shown, "silent": late, "more": more}, None
 
     return verb
+
+
+def _fitting(rows: list[m.Map]) -> list[m.Map]:
+    """The last of them, which of moves are the newest."""
+    room, kept = MOST_BYTES, 0
+    for row in reversed(rows):
+        room -= len(pack(row))
+        if room < 0:
+            break
+        kept += 1
+    return rows[len(rows) - kept :]
 
 
 async def _get(node: "Node", request: m.Request) -> m.Map:

@@ -12,10 +12,13 @@ from edged.core.planning.ledger import Ledger
 from edged.core.planning.view import Figures, Move, told
 from edged.core.records import SessionKey
 from edged.daemon import brain as module
-from edged.daemon.brain import Brain
+from edged.daemon.brain import Brain, Made
 from edged.daemon.node import Node
-from edged_protocol.codec import pack
+from edged.daemon.policy_verbs import policy_explain
+from edged_protocol import messages as m
+from edged_protocol.codec import encode, pack
 from edged_protocol.errors import Code, call_error
+from edged_protocol.limits import MAX_NAME, MAX_PLAIN, MAX_SESSION_KEY
 
 KEY = SessionKey("f", "a")
 
@@ -134,3 +137,19 @@ async def test_a_move_that_fails_ends_nothing(error: Exception) -> None:
     assert [made.failed for made in node.made] == [told[0][1]["why"]]
     assert (told[0][0], told[0][1]["cause"], told[0][1]["reason"]) == ("policy.failed", "network", "it is worth it")
     assert node.ledger.session(KEY, "remote", trio.current_time()).moved == pytest.approx(trio.current_time(), abs=1)
+
+
+async def test_an_answer_fits_into_a_frame() -> None:
+    """Moves of sessions with the longest names, as many as are remembered: the newest are told, and that there are more."""
+    node = brain()
+    for number in range(module.MOST_MOVES):
+        key = SessionKey("f" * MAX_NAME, f"{number:03}" + "s" * (MAX_SESSION_KEY - 3))
+        node.made.append(Made("2026-01-01T00:00:00+00:00", Move(key, "n2", "it is worth it", 1.0, 0.0), "x" * 500))
+    node._node.brain = node
+    request = m.Request(1, "policy.explain", {"here": True})
+    answer, _ = await policy_explain(node._node, cast(Any, None), request)
+    frame = encode(m.Reply(1, answer, None))
+    assert len(frame) < MAX_PLAIN
+    assert len(answer["moves"]) > 10
+    assert answer["moves"][-1]["session"].startswith(f"{module.MOST_MOVES - 1:03}")
+    assert answer["more"] is True

@@ -17,6 +17,7 @@ GET = {
     "settings": {"guard": 0.8, "budget": 2},
     "functions": [{"function": "arm", "node": "n1", "policy": "auto", "local": 3, "remote": 9, "rate": 4.5, "local_ms": 1.5, "remote_ms": None}],
     "silent": ["n3"],
+    "more": True,
 }
 EXPLAIN = {
     "functions": [{"function": "arm", "node": "n1", "reason": "3 local sessions are as good as 4"}],
@@ -76,7 +77,7 @@ def test_each_command_asks_its_verb(broker: FakeBroker, words: list[str], verb: 
 @pytest.mark.parametrize(
     ("words", "verb", "answer", "read"),
     [
-        (["policy", "get"], "policy.get", GET, ["frozen", "true", "auto", "no answer from n3"]),
+        (["policy", "get"], "policy.get", GET, ["frozen", "true", "auto", "no answer from n3", "more than fits"]),
         (["policy", "explain"], "policy.explain", EXPLAIN, ["arm on n1: 3 local sessions are as good as 4", "the store", "103 moving"]),
         (["policy", "explain"], "policy.explain", {**EXPLAIN, "moves": []}, ["no moves yet"]),
         (["policy", "what-if"], "policy.what_if", WHAT_IF, ["0 sessions are local, 9.0 ms a call is expected; with 2 it would be 6.0 ms; beyond 2", "the policy's aim"]),

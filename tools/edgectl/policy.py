@@ -127,4 +127,5 @@ def _asked(desk: "Desk", verb: str, params: dict[str, Any]) -> dict[str, Any]:
 
 def _silent(said: Mapping[str, Any]) -> list[str]:
     names = said.get("silent") or []
-    return [f"no answer from {', '.join(map(printable, names))}"] if names else []
+    told = [f"no answer from {', '.join(map(printable, names))}"] if names else []
+    return [*told, "there is more than fits into an answer"] if said.get("more") else told
