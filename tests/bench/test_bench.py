@@ -1,6 +1,7 @@
 """The benchmark's own parts: the load generator against the raw chains."""
 
 import socket
+import sys
 import threading
 from typing import Any
 
@@ -65,6 +66,18 @@ def test_a_wrong_id_is_noticed(bench: None) -> None:
 
     with Answering(shift=7) as node, line_to(node) as line, pytest.raises(Mismatch):
         line.drive([Target("echo")], 2, calls=10)
+
+
+def test_processor_time_is_that_of_the_whole_family(bench: None) -> None:
+    """What a child uses counts, what anybody else uses does not."""
+    import machine
+    from processes import Children, said
+
+    busy = "import time\nwhile time.process_time() < 0.2: pass\nprint('done', flush=True)\ninput()"
+    with Children() as children:
+        before = machine.processor_seconds()
+        said(children.start([sys.executable, "-c", busy]), 60)
+        assert 0.15 < machine.processor_seconds() - before < 5
 
 
 def test_the_program_explains_itself(bench: None) -> None:

@@ -46,6 +46,22 @@ def found() -> str:
     return "enabled: latencies are higher than the programs' own" if enabled else "disabled"
 
 
+def processor_seconds() -> float:
+    """Used so far by this process and all below it. On a machine that others use too it says more than a clock."""
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            pid = int(path.parent.name)
+            parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
+    family, grown = set[int](), {os.getpid()}
+    while grown:
+        family |= grown
+        grown = {pid for pid, parent in parents.items() if parent in grown}
+    return sum(ticks.get(pid, 0) for pid in family) / os.sysconf("SC_CLK_TCK")
+
+
 def description() -> dict[str, Any]:
     """For the record."""
     return {

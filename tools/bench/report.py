@@ -21,13 +21,14 @@ class Sample(NamedTuple):
     rate: float
     calls: int
     failures: dict[int, int]
+    cpu: float
+    """Processor time of a call in all processes on its way, the load generator among them."""
 
     @classmethod
-    def of(cls, load: Round) -> "Sample":
-        """Without the single latencies."""
-        return cls(
-            load.percentile(0.5), load.percentile(0.99), load.rate, load.calls, load.failures
-        )
+    def of(cls, load: Round, seconds: float) -> "Sample":
+        """Without the single latencies; `seconds` of processor time were used for it."""
+        cpu = seconds * 1e6 / max(1, load.calls)
+        return cls(load.percentile(0.5), load.percentile(0.99), load.rate, load.calls, load.failures, cpu)
 
 
 @dataclass
@@ -51,6 +52,10 @@ class Row:
     @property
     def rate(self) -> float:
         return self._median([sample.rate for sample in self.samples])
+
+    @property
+    def cpu(self) -> float:
+        return self._median([sample.cpu for sample in self.samples])
 
     @property
     def failed(self) -> int:
@@ -148,7 +153,7 @@ def show(console: Console, rows: Rows, goals: list[Goal], notes: list[str]) -> N
 def _table(rows: Rows) -> Table:
     table = Table(title="medians of interleaved rounds; one process per box, loopback TCP")
     table.add_column("workload")
-    for name in ("in flight", "p50 µs", "p99 µs", "calls/s", "p50 ÷ raw", "calls/s ÷ raw"):
+    for name in ("in flight", "p50 µs", "p99 µs", "calls/s", "p50 ÷ raw", "calls/s ÷ raw", "CPU µs"):
         table.add_column(name, justify="right")
     for row in rows.all:
         latency, rate = rows.ratios(row)
@@ -158,6 +163,7 @@ def _table(rows: Rows) -> Table:
             str(row.in_flight),
             *(_number(value, "{:,.0f}") for value in (row.p50, row.p99, row.rate)),
             *(_number(value, "{:.2f}") for value in (latency, rate)),
+            _number(row.cpu, "{:,.1f}"),
         )
     return table
 
@@ -200,6 +206,7 @@ def _row(rows: Rows, row: Row) -> dict[str, Any]:
         "calls_per_second": row.rate,
         "p50_ratio": latency,
         "rate_ratio": rate,
+        "cpu_us": row.cpu,
     }
     return {
         "workload": row.workload,
@@ -214,6 +221,7 @@ def _row(rows: Rows, row: Row) -> dict[str, Any]:
                 "calls_per_second": s.rate,
                 "calls": s.calls,
                 "failures": s.failures,
+                "cpu_us": s.cpu,
             }
             for s in row.samples
         ],

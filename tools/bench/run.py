@@ -28,7 +28,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 LIMIT, LIMIT_QUICK = 330, 45
 """Seconds after which a run ends with what it has; stopping the nodes takes up to twelve more."""
 
-WIDTH = 120
+WIDTH = 132
 """Of the tables where no terminal says how wide it is."""
 
 SETTLE = 0.1
@@ -135,7 +135,9 @@ class Run:
                 bar.update(task, description=f"{row.workload}, {row.in_flight} in flight")
                 bar.refresh()
                 drive(self.seconds * SETTLE)
-                row.samples.append(Sample.of(drive(self.seconds)))
+                before = machine.processor_seconds()
+                load = drive(self.seconds)
+                row.samples.append(Sample.of(load, machine.processor_seconds() - before))
                 bar.advance(task)
         for work in works:
             work.check()
