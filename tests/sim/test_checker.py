@@ -16,6 +16,7 @@ from edged.core.sessions import (
     checkpoints,
     endings,
     fencing,
+    invariants,
     leaving,
     local_calls,
     localize,
@@ -121,6 +122,7 @@ def a_load_is_waited_for_forever(patch: Patch) -> None:
 def the_fence_is_skipped(patch: Patch) -> None:
     """An owner goes on after its lease, as if its function had chosen to."""
     patch.setattr(fencing, "may_serve", lambda actor: True)
+    patch.setattr(invariants, "may_serve", lambda actor: True)
 
 
 def served_again_without_reading(patch: Patch) -> None:
