@@ -35,6 +35,8 @@ class Worker:
         self.children: dict[int, list[Call]] = {}
         """What its calls, by their serials, have asked of others."""
         self.verbs: dict[int, Callable[[m.Reply | m.Error], None]] = {}
+        self.since = math.inf
+        """When it joined its pool; one that is starting has not."""
         self.ready = trio.Event()
         self.deltas = False
         """Whether it speaks of deltas (SPEC "Containers")."""

@@ -1,4 +1,5 @@
-"""The places for containers on one node (DESIGN §8). Decides which idle container gives way when none is free.
+"""The places for containers on one node (DESIGN §8). Decides which container gives way when none is free: an idle one,
+and where a function has none at all one that has had its time.
 
 Refuses to know how containers start and end.
 """
@@ -8,6 +9,9 @@ from collections.abc import Callable, Iterable
 import trio
 
 from .deployed import Deployed, Worker
+
+SLICE = 0.25
+"""Seconds a container works before it may have to end for a function that has none: some ten times what a start takes."""
 
 
 class Slots:
@@ -43,6 +47,13 @@ class Slots:
         if idle is not None:
             self._end(idle)
         return idle is not None
+
+    def gives_way(self, worker: Worker, starved: Iterable[Deployed], now: float) -> bool:
+        """Whether a pool's container that has just answered should end, because one of the `starved` has none at all."""
+        counts = {version: len(version.pool.containers()) for version in self._versions()}
+        if not any(counts.get(one) == 0 and not one.pool.starting for one in starved):
+            return False
+        return counts.get(worker.function) == max(counts.values()) and now - worker.since > SLICE
 
     def _idle_elsewhere(self, asking: Deployed | None) -> Worker | None:
         now = trio.current_time()

@@ -87,8 +87,8 @@ class Workers:
         self.functions: dict[str, Deployed] = {}
         self._canaries: dict[str, tuple[Deployed, int]] = {}
         self._hungry: set[Deployed] = set()
-        self._starved: set[Deployed] = set()
-        """Want a container and found no slot: fed again whenever something has happened."""
+        self._starved: dict[Deployed, None] = {}
+        """Want a container and found no slot, who has waited longest first: fed again whenever something has happened."""
         self.nested: Nested
         self.resting = False
         """The node is drained: what is here runs to its end, nothing new is offered."""
@@ -162,8 +162,8 @@ class Workers:
         """Feed every pool that got calls in this wakeup: once, not once a call."""
         while self._hungry:
             self.feed(self._hungry.pop(), trio.current_time())
-        if self._starved:
-            starved, self._starved = self._starved, set()
+        if self._starved:  # what ended or is idle now has made room, most of all for who has none
+            starved, self._starved = sorted(self._starved, key=lambda one: len(one.pool.containers())), {}
             for function in starved:
                 self.feed(function, trio.current_time())
 
@@ -175,7 +175,7 @@ class Workers:
             self._touch(worker.link)
         for _ in range(function.pool.wanted(now)):
             if not self._start_for_pool(function):
-                self._starved.add(function)
+                self._starved[function] = None
                 break
 
     def run_own(self, worker: Worker, call: Call, now: float) -> None:
@@ -205,7 +205,8 @@ class Workers:
 
     def _join_pool(self, worker: Worker) -> None:
         worker.function.broken = ""
-        worker.function.pool.add(worker, trio.current_time())
+        worker.since = trio.current_time()
+        worker.function.pool.add(worker, worker.since)
         self.feed(worker.function, trio.current_time())
         self._settle()
 
@@ -288,6 +289,11 @@ class Workers:
                 self.nested.asked(worker, message, now)
         if worker.seat is None:
             self._hungry.add(worker.function)
+            if self._starved and self.slots.gives_way(worker, self._starved, now):
+                self._take_back(worker)
+                if not worker.calls:
+                    self._starved.pop(worker.function, None)  # it has had its turn
+                    self.end(worker)
 
     def _one_answer(self, worker: Worker, message: m.Result | m.Error, now: float) -> None:
         call = worker.calls.pop(message.id, None)
@@ -315,7 +321,7 @@ class Workers:
             running = worker.function.pool.remove(worker)
             if running is not None:
                 self._lost(running, 402, "the container that ran the call died")
-            self.feed(worker.function, trio.current_time())
+            self._starved.setdefault(worker.function)  # behind those that wait for its slot
         self._settle()
 
     def end(self, worker: Worker) -> None:
@@ -339,6 +345,12 @@ class Workers:
         if not isinstance(worker, Worker) or worker.seat is not None:
             self._let_readers_by(worker, now)
             return
+        self._take_back(worker)
+        if worker.function.pool.waiting:
+            self.feed(worker.function, now)
+
+    def _take_back(self, worker: Worker) -> None:
+        """What is held behind the call that a container runs goes to the queue; it gets no more until that ends."""
         taken = worker.function.pool.overdue(worker)
         for waiting in taken:
             worker.calls.pop(waiting.serial, None)
@@ -346,8 +358,6 @@ class Workers:
             worker.link.send(encode(m.Cancel(waiting.serial)))
         if taken:
             self._touch(worker.link)
-        if worker.function.pool.waiting:
-            self.feed(worker.function, now)
 
     def _let_readers_by(self, worker: Worker | None, now: float) -> None:
         """A session's own container: it runs the readers that wait behind a long call beside it, when it is told."""

@@ -2,7 +2,8 @@
 
 import shutil
 import signal
-from collections import Counter
+import threading
+from collections import Counter, deque
 from contextlib import closing
 from pathlib import Path
 
@@ -217,6 +218,41 @@ def test_a_cold_function_is_started_for_its_first_call(nodes: Nodes) -> None:
     served_by(nodes.addresses["broker"], "sleeper", 1)
     with closing(WireClient(nodes.addresses["broker"])) as device:
         assert device.call("sleeper", None, "sleep", 0) == "n1"
+
+
+def test_pools_go_to_zero_and_come_back(nodes: Nodes, tmp_path: Path) -> None:
+    """Idle for its time no container is left anywhere; then twenty calls at once are served, none is refused. A call of
+    a function without a container waits for the only slot, and gets it though another function's calls never end."""
+    first = nodes.start("n1", containers=1)
+    deploy(first, variant(tmp_path, 'idle = "200ms"\n'))
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "sleeper-2.0.0", other)
+    manifest = (other / "function.toml").read_text()
+    (other / "function.toml").write_text(manifest.replace('name = "sleeper"', 'name = "other"'))
+    deploy(first, other)
+    for _ in range(2):
+        assert sum(ran_on(first, 20, 0.01).values()) == 20
+        until(lambda: edgectl(first, "status")["containers"]["used"] == 0)
+    running, over = threading.Event(), threading.Event()
+
+    def without_end() -> None:
+        with connect([first], name="load") as mesh:
+            flying = deque(mesh.function("sleeper").start("sleep", 0.05, timeout=60) for _ in range(8))
+            while not over.is_set():
+                assert flying.popleft().result() == "n1"
+                running.set()
+                flying.append(mesh.function("sleeper").start("sleep", 0.05, timeout=60))
+
+    load = threading.Thread(target=without_end)
+    load.start()
+    assert running.wait(30)
+    try:
+        with connect([first], name="other") as mesh:
+            assert mesh.function("other").call("sleep", 0.0, timeout=30) == "n1"
+            assert load.is_alive()
+    finally:
+        over.set()
+        load.join()
 
 
 def test_every_node_knows_how_busy_the_others_are(nodes: Nodes) -> None:
