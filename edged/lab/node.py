@@ -15,6 +15,7 @@ from edged.core.calls import Call
 from edged.core.records import SessionKey
 from edged.core.routing import Anywhere, Here, Router, There
 from edged.core.sessions import Rules, Seat
+from edged_protocol.limits import MAX_HOPS
 
 from .agent import Agent
 from .containers import Container, Containers
@@ -163,15 +164,20 @@ class Node:
     # Spread over the nodes, as edged.daemon.spread does
 
     def _elsewhere(self, call: Call, seat: Seat | None) -> str | None:
-        others = self.router.others(call.function)
-        if not others or call.hops or call.prefer == "local" or (seat is not None and (seat.local or not seat.quiet)):
+        """The node that should run a call that could run here. One that a broker sent here goes on once, not back."""
+        others, function, now = self.router.others(call.function), call.function, self.clock.now
+        if not others or call.hops >= MAX_HOPS or call.prefer == "local" or (seat is not None and (seat.local or not seat.quiet)):
             return None
-        before = self._under_way.get(SessionKey(call.function, call.session or ""))
-        if before and not self.functions[call.function].overlapping:
+        before = self._under_way.get(SessionKey(function, call.session or ""))
+        if before and not self.functions[function].overlapping:
             return self._sent(call, before[0].sent_to)
-        if self.balancer.stays(call.function) and self.containers.at_once(call.function):
+        if self.containers.at_once(function) and (call.hops or self.balancer.stays(function)):
             return None
-        return self._sent(call, self.balancer.choose(call.function, others, self.clock.now))
+        if call.hops:
+            back = call.origin.node.name
+            onward = self.balancer.onward(function, [node for node in others if node != back], now)
+            return None if onward is None else self._sent(call, onward)
+        return self._sent(call, self.balancer.choose(function, others, now))
 
     def _another(self, call: Call) -> str | None:
         others = self.router.others(call.function)
@@ -192,8 +198,9 @@ class Node:
         if node is None:
             return
         call.sent_to = None
-        self.balancer.ended(call.function, node)
-        if meta is not None:
+        if meta is None:
+            self.balancer.ended(call.function, node)
+        else:
             there = (meta.get("queue_us", 0) + meta.get("run_us", 0)) / 1e6
             self.balancer.answered(call.function, node, now - call.sent_at, there, now)
         if node == self.name:
@@ -327,7 +334,7 @@ class Node:
         call = effect.call
         if call.answered:
             self.calls.pop(call.serial, None)
-        elif call.hops >= 2:
+        elif call.hops >= MAX_HOPS:
             self.answer(fx.Answer(call, 103, b"", "forwarded twice already", None))
         else:
             self.forward(call, effect.node)
