@@ -130,7 +130,8 @@ def wishes(runs: Runs, scale: float) -> None:
         for share in (0.2, 0.3, 0.4):
             answer = provision(Setting(n), share)
             assert answer is not None
-            nodes = 1 if answer.containers < 16 else 4
+            # Each node keeps a slot for its pool: of four with four slots that would be a quarter of all.
+            nodes = 1 if answer.containers < 24 else 4
             slots = tuple(answer.containers // nodes + (i < answer.containers % nodes) for i in range(nodes))
             group = replace(found.clients[0], count=n, local_share=share, local_phase=7200.0)
             seconds = scale * 400_000 / (n * group.rate) + 3600
