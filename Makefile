@@ -4,13 +4,14 @@ BIN := .venv/bin
 KEEP ?=
 WORLDS ?= 1000000
 
-.PHONY: help deps test soak soak-chaos lint demo bench bench-balance bench-migration bench-policy bench-stores bench-paper clean
+.PHONY: help deps test soak soak-chaos soak-steps lint demo bench bench-balance bench-migration bench-policy bench-stores bench-paper clean
 help:
 	@echo "make demo        a mesh on loopback with a fleet of robot arms, and an account of every call"
 	@echo "make demo KEEP=1 the same, and the mesh stays up with commands to try"
 	@echo "make test        everything that CI checks"
 	@echo "make soak        WORLDS=1000000 simulated meshes on all cores, other ones each time"
 	@echo "make soak-chaos  three nodes and a Redis: 128,000 calls, 300 moves, each node killed twice, pauses; some minutes"
+	@echo "make soak-steps  nodes killed and paused, and the store killed, at every step of every move; some minutes"
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make bench       edged beside raw chains (and NATS where it is installed), about three minutes"
 	@echo "make bench-balance  the balancing policies beside one central queue, in virtual time and live"
@@ -45,6 +46,9 @@ soak: $(BIN)/.stamp
 
 soak-chaos: deps $(BIN)/.stamp
 	cd tests && ../$(BIN)/python -m support.chaos 64 2000 300 2 3
+
+soak-steps: deps $(BIN)/.stamp
+	$(BIN)/python -m pytest -q -m 'soak or not soak' tests/e2e/test_faults_at_steps.py
 
 demo: deps $(BIN)/.stamp
 	$(BIN)/python tools/demo/run.py $(if $(KEEP),--keep)

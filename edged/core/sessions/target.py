@@ -17,6 +17,7 @@ from .endings import give_up
 from .leaving import DOUBT_POLL
 from .localize import serve
 from .migrate import digest_of, seal
+from .takeover import lost_owner
 
 INVITED_FOR = 30.0
 """Seconds a target keeps its container for a source that says nothing."""
@@ -148,11 +149,13 @@ def look(actor: Actor, now: float) -> list[Effect]:
 
 
 def looked(actor: Actor, outcome: Any, now: float) -> list[Effect]:
-    """SEALED: named, overtaken by another move, or to look again."""
+    """SEALED: named, overtaken by another move, or to look again. A source that is lost is waited for no longer: the
+    calls that wait here are what has the session taken over. Should it wake and name this node after all, the record
+    is what there is."""
     record = None if isinstance(outcome, StoreFailed) else outcome.record
     if record is not None and record.move == actor.move and record.owner_boot == actor.boot:
         return committed(actor, actor.move, now)
-    over = record is not None and record.epoch > actor.epoch
+    over = record is not None and (record.epoch > actor.epoch or lost_owner(actor, record) is not None)
     if over or now - actor.began >= INVITED_FOR:
         return give_up(actor, 105, "the source fell silent")
     return [Timer(DOUBT_POLL, actor.number())]
