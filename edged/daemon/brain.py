@@ -166,7 +166,7 @@ class Brain:
         policy = version.spec.manifest.modes.policy if version else "pinned-remote"
         if policy != "auto" or wanted == "remote" or seat is None or seat.local:
             return not policy.startswith("pinned")
-        if key.function not in self._room or now - seat.changed < seat.rules.min_dwell:
+        if key.function not in self._room or now - seat.rests.since(key) < seat.rules.min_dwell:
             return True  # no plan yet; or it does not move now, which the session knows itself
         self._room[key.function] -= 1
         return self._room[key.function] >= 0
@@ -233,7 +233,8 @@ class Brain:
 
     def _session(self, key: SessionKey, mode: Mode, now: float) -> Session:
         row, held = self.ledger.session(key, mode, now), self.held(key, now)
-        return replace(row, wish=held[0]) if held else row
+        moved = max(row.moved, self._node.seating.rests.since(key))
+        return replace(row, moved=moved, wish=held[0] if held else row.wish)
 
     def _function(self, name: str, sessions: tuple[Session, ...]) -> Function:
         version = self._node.workers.functions[name]

@@ -47,7 +47,7 @@ class Follower:
         seat = self._relay.seats.get(key)
         if seat is None or not seat.local or self._relay.draining:
             return False
-        dwelt = trio.current_time() - seat.changed >= seat.rules.min_dwell
+        dwelt = trio.current_time() - seat.rests.since(key) >= seat.rules.min_dwell
         return dwelt and node in self._peers.with_room_for(key.function)
 
     async def _move(self, key: SessionKey, node: str) -> None:

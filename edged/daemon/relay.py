@@ -246,6 +246,7 @@ class Relay:
             if type(epoch) is int:
                 node = meta.get("node") if meta.get("mode") == "local" else None
                 self.router.located(key, node, epoch)
+                self.seating.rests.seen(key, epoch, now)
                 if node == self._node:
                     meta.pop("home", None)  # the call came back to where it entered
                 elif node is not None:

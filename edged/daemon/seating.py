@@ -13,6 +13,7 @@ import trio
 from edged.core import effects as fx
 from edged.core.leases import Leases
 from edged.core.records import SessionKey
+from edged.core.rests import Rests
 from edged.core.sessions import Rules, Seat
 from edged_protocol import messages as m
 from edged_protocol.errors import Code
@@ -50,6 +51,7 @@ class Seating:
         self._timers = timers
         self._serials = serials
         self._seats = relay.seats
+        self.rests = Rests()
         self.reached: Callable[[str], None] | None = None
 
     def seat(self, key: SessionKey) -> Seat:
@@ -59,7 +61,7 @@ class Seating:
             version = self._relay.workers.version_for(*key)
             assert version is not None
             candidates = partial(self._relay.router.nodes_for, key.function)
-            seat = Seat(key, self._node, self._leases.boot, rules_of(version), self._leases, candidates)
+            seat = Seat(key, self._node, self._leases.boot, rules_of(version), self._leases, candidates, self.rests)
             self._seats[key] = seat
         return seat
 
@@ -131,7 +133,6 @@ class Seating:
 
     def _located(self, seat: Seat, effect: fx.Located) -> None:
         self._relay.router.located(seat.key, effect.node, effect.epoch)
-        self._relay.measuring.ledger.moved(seat.key, trio.current_time())
 
     def _done(self, _: Seat, effect: fx.Done) -> None:
         if effect.asker is not None:

@@ -7,6 +7,8 @@ to know how sessions move.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from edged.core.records import (
     Listed,
     ListSessions,
@@ -145,10 +147,23 @@ async def session_move(node: "Node", link: Link, request: m.Request) -> Answer:
         reply = await node.peers.ask(doer, request.verb, {**request.params, "here": True}, MOVE_SECONDS + 3)
         return reply.result, None
     how = bool(request.params.get("force")), bool(request.params.get("stop"))
+    network = request.params.get("cause") == "network"
+    if network:
+        _check_rested(node, key)
     result = await node.moves.move(key, move, to or "", *how)
-    if request.params.get("cause") != "network":
+    if not network:
         _hold(node, key, result["mode"])
     return result, None
+
+
+def _check_rested(node: "Node", key: SessionKey) -> None:
+    """Another node's plan may not know that the session has just moved. Raises CallError."""
+    version = node.workers.version_for(*key)
+    dwell = version.spec.manifest.modes.min_dwell if version is not None else 0.0
+    left = node.seating.rests.since(key) + dwell - trio.current_time()
+    if left > 0:
+        text = f"the session has just moved: it rests for {left:.1f} s more"
+        raise call_error(Code.MOVING, text, {"retry_after_ms": int(left * 1000) + 1})
 
 
 def _hold(node: "Node", key: SessionKey, mode: Mode) -> None:

@@ -32,11 +32,10 @@ def over_the_wire(one: Figures) -> Figures:
 class Known:
     """What a node notes of one session."""
 
-    __slots__ = ("entrance", "moved", "rate", "wish")
+    __slots__ = ("entrance", "rate", "wish")
 
     def __init__(self, now: float) -> None:
         self.rate = Rate(now)
-        self.moved = float("-inf")
         self.wish: Any = None
         self.entrance = ""
 
@@ -69,11 +68,6 @@ class Agent:
         """A container took `seconds` for a call."""
         self._means[function, mode].add(seconds)
 
-    def moved(self, key: SessionKey) -> None:
-        """A session is local here now, or has left."""
-        now = self._node.clock.now
-        self._known.setdefault(key, Known(now)).moved = now
-
     def grants(self, seat: Seat) -> bool:
         """Whether a session may have a container here: what only its application asked for has to fit, and to have
         rested."""
@@ -82,8 +76,7 @@ class Agent:
         if seat.state is S.INVITED or key in self._approved:
             self._approved.discard(key)
             return open_ or not node.mesh.choice.dynamic
-        known = self._known.get(key)
-        if known is not None and node.clock.now - known.moved < node.functions[key.function].dwell:
+        if node.clock.now - node.rests.since(key) < node.functions[key.function].dwell:
             return False
         if key.function not in self._room:
             return True
@@ -112,8 +105,10 @@ class Agent:
             node.clock.after(0.0 if other is node else node.mesh.scenario.link, other.agent.welcome, key)
 
     def welcome(self, key: SessionKey) -> None:
-        """A session shall be local here: this node's own plan, or another's that has no slot for it."""
-        if self._node.alive:
+        """A session shall be local here: this node's own plan, or another's that has no slot for it, and may not know
+        that it has just moved."""
+        node = self._node
+        if node.alive and node.clock.now - node.rests.since(key) >= node.functions[key.function].dwell:
             self._approved.add(key)
             self._node.want(key, "localize", "")
 
@@ -132,7 +127,7 @@ class Agent:
             rate, calls = known.rate.look(now)
             spec = node.functions[key.function]
             rows[key.function].append(
-                Session(key, "local" if local else "remote", rate, calls, known.moved, known.wish, spec.state, known.entrance)
+                Session(key, "local" if local else "remote", rate, calls, node.rests.since(key), known.wish, spec.state, known.entrance)
             )
         functions = tuple(self._function(name, sessions) for name, sessions in rows.items())
         return View(node.name, node.containers.slots, functions, tuple(self.heard.values()), settings=node.mesh.settings)

@@ -266,12 +266,9 @@ class Mesh:
     def noted(self, node: Node, seat: Seat, note: fx.Noted) -> None:
         """A session's mode or node changed."""
         kind = note.event.partition(".")[2]
-        if kind in ("localized", "externalized", "migrated"):
-            node.agent.moved(seat.key)
-            if kind == "migrated":
-                self.nodes[note.about["to"]].agent.moved(seat.key)
-            if self.choice.dynamic or self.clock.now > self.scenario.warmup:
-                self.account.move(seat.key, kind, self.clock.now)
+        counts = self.choice.dynamic or self.clock.now > self.scenario.warmup
+        if counts and kind in ("localized", "externalized", "migrated"):
+            self.account.move(seat.key, kind, self.clock.now)
 
     def seconds(self, blob: bytes | None) -> float:
         """How long a state is on its way between nodes; as fast as to the store."""

@@ -13,6 +13,7 @@ from edged.core import effects as fx
 from edged.core.balancing import Balancer, Load
 from edged.core.calls import Call
 from edged.core.records import SessionKey
+from edged.core.rests import Rests
 from edged.core.routing import Anywhere, Here, Router, There
 from edged.core.sessions import Rules, Seat
 from edged_protocol.limits import MAX_HOPS
@@ -82,6 +83,7 @@ class Node:
         self.functions = mesh.scenario.functions
         self.containers = Containers(mesh.clock, slots, self.functions, self._ran, self._lost)
         self.seats: dict[SessionKey, Seat] = {}
+        self.rests = Rests()
         self.calls: dict[int, Call] = {}
         self.router = Router(name)
         self.router.serves(self.functions, self.functions)
@@ -251,6 +253,7 @@ class Node:
         if type(meta.get("epoch")) is int:
             owner = meta.get("node") if meta.get("mode") == "local" else None
             self.router.located(key, owner, meta["epoch"])
+            self.rests.seen(key, meta["epoch"], self.clock.now)
         if answer.code in WRONG_PLACE:
             self.router.forget(key)
             if call.reroutes < MAX_REROUTES and not call.answered:
@@ -275,7 +278,7 @@ class Node:
         seat = self.seats.get(key)
         if seat is None:
             rules, leases = self._rules[key.function], self.leasing.core
-            seat = self.seats[key] = Seat(key, self.name, self.boot, rules, leases, lambda: self.router.nodes_for(key.function))
+            seat = self.seats[key] = Seat(key, self.name, self.boot, rules, leases, lambda: self.router.nodes_for(key.function), self.rests)
         return seat
 
     def want(self, key: SessionKey, move: str, target: str) -> None:

@@ -7,6 +7,7 @@ from support.leases import good_lease
 from edged.core import effects as fx
 from edged.core.calls import Call
 from edged.core.records import Loaded, Record, SessionKey, StoreFailed
+from edged.core.rests import Rests
 from edged.core.sessions import Rules, Seat
 from edged.core.transition import S
 
@@ -24,7 +25,7 @@ class Session:
 
     def __init__(self) -> None:
         rules = Rules(("remote", "local"), 0.0, 3, 128, "checkpoint", 50, 1.0, shared={"get"})
-        self.seat = Seat(KEY, "a", "boot-a", rules, good_lease("a", "boot-a"), lambda: "ab")
+        self.seat = Seat(KEY, "a", "boot-a", rules, good_lease("a", "boot-a"), lambda: "ab", Rests())
         self.serial = 0
 
     def call(self, method: str, **meta: Any) -> tuple[Call, list[fx.Effect]]:

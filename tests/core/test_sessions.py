@@ -9,6 +9,7 @@ from support.leases import good_lease
 from edged.core import effects as fx
 from edged.core.calls import Call
 from edged.core.records import Entry, Load, Loaded, Record, SessionKey, Write, Written
+from edged.core.rests import Rests
 from edged.core.sessions import Rules, Seat
 from edged.core.transition import NEXT, S
 
@@ -23,7 +24,7 @@ class World:
         self.now = 0.0
         rules = Rules(("remote", "local"), 0.0, 500, 128, durability, 5, 1.0)
         self.seats = {
-            name: Seat(KEY, name, f"boot-{name}", rules, good_lease(name, f"boot-{name}"), lambda: "ab")
+            name: Seat(KEY, name, f"boot-{name}", rules, good_lease(name, f"boot-{name}"), lambda: "ab", Rests())
             for name in "ab"
         }
         self.record: Record | None = None

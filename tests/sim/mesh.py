@@ -108,7 +108,7 @@ class Mesh:
                 super().go(state)
 
         leases = node.leasing.core
-        return Watched(self.key, node.name, node.boot, self.rules, leases, lambda: self.names)
+        return Watched(self.key, node.name, node.boot, self.rules, leases, lambda: self.names, node.rests)
 
     def kill(self, node: Node) -> None:
         """SIGKILL; another life begins a little later."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from edged.core import effects as fx
 from edged.core.calls import Call
 from edged.core.records import StoreFailed
+from edged.core.rests import Rests
 from edged.core.routing import Here, Router, There
 from edged.core.sessions import Seat
 from edged.core.transition import OWNING
@@ -36,6 +37,7 @@ class Node:
         self.cut_until = 0.0
         self.leasing = Leasing(self, mesh.chance.random() * 1e5, mesh.chance.choice(RATES))
         self.seat: Seat | None = None
+        self.rests = Rests()
         self.calls: dict[int, Call] = {}
         self.router = Router(name)
         self.router.serves([mesh.key.function], [mesh.key.function])

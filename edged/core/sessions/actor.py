@@ -15,6 +15,7 @@ from ..calls import Call
 from ..effects import Answer, Done, Effect
 from ..leases import Leases
 from ..records import Record, SessionKey
+from ..rests import Rests
 from ..transition import HOLDING, NEXT, OWNING, S
 from ..window import Window
 from .arrival import Arrival
@@ -81,6 +82,7 @@ class Actor:
         rules: Rules,
         leases: Leases,
         candidates: Callable[[], Iterable[str]],
+        rests: Rests,
     ) -> None:
         self.key = key
         self.node = node
@@ -89,6 +91,7 @@ class Actor:
         self.leases = leases
         # The nodes that could serve the session, this one too.
         self.candidates = candidates
+        self.rests = rests
         self.state = S.FREE
         self.epoch = 0
         self.version = 0
@@ -126,7 +129,6 @@ class Actor:
         self.move = self.digest = b""
         self.began = 0.0
         self.moved = 0
-        self.changed = float("-inf")
         self.copy: Copy | None = None
         self.arrival: Arrival | None = None
         self.forced = self.frozen = False

@@ -95,7 +95,7 @@ def left(actor: Actor, now: float) -> list[Effect]:
     if not node and actor.alarms.due is not None:
         effects.append(Due(actor.alarms.due))
     actor.forget()
-    actor.changed = now
+    actor.rests.seen(actor.key, actor.epoch, now)
     actor.go(S.FREE)
     if node:
         effects += [Forward(call, node) for call in actor.waiting()]

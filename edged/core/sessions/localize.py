@@ -92,7 +92,7 @@ def _won(actor: Actor, record: Record, epoch: int, now: float) -> list[Effect]:
     """
     actor.epoch = epoch
     actor.version = actor.stored = record.version
-    actor.changed = now
+    actor.rests.seen(actor.key, epoch, now)
     if actor.container is None:
         return undo(actor, 402, "its container died")
     actor.go(S.RESTORING)

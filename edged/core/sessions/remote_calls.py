@@ -88,6 +88,7 @@ def has_read(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     if isinstance(outcome, StoreFailed):
         return refuse_all(actor, 106, f"state store: {outcome.reason}")
     record = outcome.record or NO_RECORD
+    actor.rests.seen(actor.key, record.epoch, now)
     if record.mode == "remote":
         return _judge(actor, record, outcome)
     return read_elsewhere(actor, record)

@@ -136,7 +136,7 @@ def committed(actor: Actor, move_id: bytes, now: float) -> list[Effect]:
     if actor.state is not S.SEALED or move_id != actor.move:
         return []
     actor.epoch += 1
-    actor.changed = now
+    actor.rests.seen(actor.key, actor.epoch, now)
     actor.arrival = None
     actor.save_due = not actor.changes.all_saved
     actor.number()

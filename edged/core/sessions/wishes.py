@@ -42,7 +42,7 @@ def why_not(actor: Actor, move: str, target: str) -> tuple[int, str] | None:
 def prefer(actor: Actor, mode: Any, now: float) -> None:
     """The application's trigger; dwell time and a move under way are stronger."""
     move = WANTED.get(mode)
-    if move is None or now - actor.changed < actor.rules.min_dwell:
+    if move is None or now - actor.rests.since(actor.key) < actor.rules.min_dwell:
         return
     if why_not(actor, move, "") is None:
         actor.wish = Wish(move, None, "", actor.next_move())
