@@ -21,17 +21,17 @@ from click.testing import CliRunner, Result
 from fake_broker import FakeBroker
 
 from edgectl import upload
-from edgectl.cli import (
+from edgectl.cli import main
+from edgectl.hints import suggestion
+from edgectl.render import listing
+from edgectl.rows import (
     COMMANDS,
     CONFLICT_COMMANDS,
     DEAD_COMMANDS,
     NODE_COMMANDS,
     POLICY_COMMANDS,
     SESSION_COMMANDS,
-    main,
 )
-from edgectl.hints import suggestion
-from edgectl.render import listing
 from edged.cli import main as edged
 from edged_protocol import messages as m
 from edged_protocol.codec import pack

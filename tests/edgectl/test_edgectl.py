@@ -12,9 +12,10 @@ from fake_broker import FakeBroker
 
 from edgectl import upload
 from edgectl.addresses import Target, targets
-from edgectl.cli import COMMANDS, DEAD_COMMANDS, SESSION_COMMANDS, main
+from edgectl.cli import main
 from edgectl.progress import bar
 from edgectl.render import table, to_json
+from edgectl.rows import COMMANDS, DEAD_COMMANDS, SESSION_COMMANDS
 from edged_protocol import messages as m
 from edged_protocol.bundle import bundle_hash, pack_directory
 from edged_protocol.codec import pack, unpack
