@@ -1,0 +1,247 @@
+"""One call in a container: a handler's run that leaves its result and all its changes, or neither (DESIGN §4, §8).
+
+Decides which method and state a call runs on, what becomes of the state, and what is answered. Refuses to know when a
+call is run, what waits behind it (worker.py), and bytes (channel.py). A handler may do anything, so whatever it raises
+is an answer and undoes its changes.
+
+`now`, by which the serve loop goes too, is kept here: a run ends where the next begins. A clock for each of
+the two was the alternative, and costs every call more readings.
+"""
+
+import math
+import os
+import time
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import msgpack  # type: ignore[import-untyped]
+
+from edged_protocol.errors import Code, call_error
+from edged_protocol.limits import MAX_BODY
+
+from .answers import MESSAGE_CHARS, Refused, failed, packed, packed_result, wrong
+from .beside import Beside
+from .channel import Channel
+from .function import Function, Method
+from .outside import Line, Outside, Parent, run_blocking
+from .session import Session
+from .sessions import Held, Sessions
+from .state import Kind, State
+
+FRAME_MARGIN = 1024
+"""Bytes of a RESULT beside its body and state."""
+
+
+class Call(NamedTuple):
+    """An INVOKE frame; what a short frame leaves out is None."""
+
+    id: int
+    function: str
+    session: str | None
+    method: str
+    call_id: bytes | None
+    timeout_ms: int
+    body: bytes
+    meta: dict[str, Any] | None = None
+    blob: bytes | None = None
+
+
+class Calls:
+    """Runs the calls of one function, on the sessions that are here or on a state that came along."""
+
+    def __init__(
+        self, function: Function, kind: Kind, max_state: int, sessions: Sessions, channel: Channel, line: Line
+    ) -> None:
+        self._function = function
+        self._kind = kind
+        self._max_state = max_state
+        self._sessions = sessions
+        self._channel = channel
+        self._default = function.default
+        self._outside = Outside()
+        self._blocking = line
+        self.trio: Line | None = None
+        self.beside: Beside | None = None
+        self.seconds: dict[str, float] = {}
+        """By method, about what its slowest runs of late took."""
+        self.now = time.monotonic()
+        """When the last thing was done: a clock is read once a call, not at each step."""
+        self._forked = False
+        os.register_at_fork(after_in_child=self._is_a_fork)
+
+    def _is_a_fork(self) -> None:
+        self._forked = True
+
+    async def invoke(self, call: Call, arrived: float, beside: bool) -> bytes:
+        """One call: it leaves its result and all its changes, or a refusal and none. `beside`: a reader, on a copy."""
+        method = self._method(call.method)
+        arguments = self._arguments(method, call.body)
+        started = self.now
+        deadline = arrived + call.timeout_ms / 1000 if call.timeout_ms > 0 else math.inf
+        if started > deadline:
+            raise Refused(Code.DEADLINE_EXCEEDED, "expired before it ran", {"ran": False})
+        mode = call.meta.get("mode") if call.meta else None
+        held = self._held(call) if mode == "local" else None
+        try:
+            state = self._state_of(call, mode, held)
+            session = Session(state, self._sessions.node, call.session, mode or "stateless", call.call_id, deadline)
+            session._calls = self._call_out, call.id, method.is_async
+            if mode is not None:
+                _place(session, held, call.meta or {})
+            if beside and held is not None:
+                session._state, held = self._kind.make(held.state.committed()), None
+            if held is not None:
+                held.state.begin()
+            if self.beside is None:
+                result = method.run(session, *arguments)
+                if method.is_async:
+                    result = await result
+            else:
+                result = self._run_ungated(self.beside, method, session, arguments)
+            return self._finished(call, method, session, held, result, started)
+        except BaseException as error:
+            if held is not None:
+                held.state.undo()
+            raise failed(error) from error
+        finally:
+            if self._forked:
+                os._exit(0)  # the handler forked and its child came back: the socket is not the child's
+            self.now = time.monotonic()
+            self._learn(method.name, self.now - started)
+
+    def _run_ungated(self, beside: Beside, method: Method, session: Session, arguments: list[Any]) -> Any:
+        beside.gate.release()
+        try:
+            return method.run(session, *arguments)
+        finally:
+            if not self._forked:  # in a child of the handler nobody would let go of it
+                beside.gate.acquire()
+
+    def _method(self, name: str) -> Method:
+        method = self._function.methods.get(name or self._default)
+        if method is None:
+            known = ", ".join(self._function.methods)
+            raise Refused(Code.NO_SUCH_METHOD, f"no method {name!r:.80}; there are: {known}")
+        return method
+
+    def _arguments(self, method: Method, body: bytes) -> list[Any]:
+        try:
+            value = msgpack.unpackb(body) if body else None
+        except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+            raise Refused(Code.BAD_REQUEST, f"the body is not msgpack: {error}"[:MESSAGE_CHARS]) from error
+        arguments = value if type(value) is list else [] if value is None else [value]
+        if not method.accepts(len(arguments)):
+            raise Refused(
+                Code.BAD_REQUEST,
+                f"{len(arguments)} arguments do not fit {method.signature}"[:MESSAGE_CHARS],
+            )
+        return arguments
+
+    def _held(self, call: Call) -> Held:
+        held = self._sessions.held.get(call.session or "")
+        if held is None:
+            raise Refused(Code.MOVING, "this container does not hold the session")
+        return held
+
+    def _state_of(self, call: Call, mode: str | None, held: Held | None) -> State | None:
+        """The state to run on: the one here, the one that came with the call, or none."""
+        if held is not None:
+            return held.state
+        if mode is None:
+            return None
+        return self._sessions.made(call.blob, (call.meta or {}).get("parts"))
+
+    def _finished(
+        self, call: Call, method: Method, session: Session, held: Held | None, result: Any, started: float
+    ) -> bytes:
+        """The handler has returned: the answer, and its changes kept or sent along."""
+        if held is not None:
+            held.state.pause()
+        body = packed_result(method, result)
+        new = self._changed(call, session) if held is None and not method.shared else None
+        frame = self._result(call.id, method, session, body, new, started)
+        if held is not None:
+            self._keep(held, session, method)
+        return frame
+
+    def _changed(self, call: Call, session: Session) -> bytes | None:
+        """The new state, if it came with the call and is another now."""
+        state = session._state
+        if state is None:
+            return None
+        old = None if (call.meta or {}).get("parts") else call.blob
+        return self._kind.changed(state, old, self._max_state)
+
+    def _keep(self, held: Held, session: Session, method: Method) -> None:
+        """What the handler changed in a state that is here counts, unless it only reads."""
+        if method.shared:
+            held.state.undo()
+        else:
+            held.state.commit(self._max_state)
+            held.epoch, held.version = session.epoch, session.version + 1
+
+    def _learn(self, name: str, taken: float) -> None:
+        """Remember slow runs, forget them slowly: it decides whether an answer may wait for the next one."""
+        known = 0.7 * self.seconds.get(name, 0.0)
+        self.seconds[name] = max(known, taken)
+
+    def _call_out(
+        self, id_: int, is_async: bool, session: Session, function: str, method: str,
+        arguments: tuple[Any, ...], key: str | None, timeout: float,
+    ) -> Any:  # fmt: skip
+        """`s.call`: the result, or for an async handler what it has to await."""
+        with nullcontext() if self.beside is None else self.beside.gate:
+            return self._call_gated(id_, is_async, session, function, method, arguments, key, timeout)
+
+    def _call_gated(
+        self, id_: int, is_async: bool, session: Session, function: str, method: str,
+        arguments: tuple[Any, ...], key: str | None, timeout: float,
+    ) -> Any:  # fmt: skip
+        body = packed(arguments)
+        if len(body) > min(MAX_BODY, self._channel.max_frame - FRAME_MARGIN):
+            raise call_error(Code.TOO_LARGE, f"the arguments take {len(body)} bytes")
+        parent = session.parent = session.parent or Parent(id_, session.call_id, session.deadline)
+        line = self.trio if is_async and self.trio is not None else self._blocking
+        coroutine = self._outside.call(line, parent, function, key, method, body, timeout)
+        return coroutine if is_async else run_blocking(coroutine)
+
+    def _result(
+        self,
+        id_: int,
+        method: Method,
+        session: Session,
+        body: bytes,
+        new: bytes | None,
+        started: float,
+    ) -> bytes:
+        meta: dict[str, Any] = {"run_us": round((time.monotonic() - started) * 1e6)}
+        if session.preference is not None:
+            meta["prefer"] = session.preference
+        if method.shared:
+            meta["shared"] = True
+            if session.mode == "local":
+                meta["version"] = session.version
+        if session.alarms is not None:
+            meta["alarms"] = self._alarms(method, session.alarms)
+        room = self._channel.max_frame - FRAME_MARGIN - (0 if new is None else len(new))
+        if len(body) > room or len(body) > MAX_BODY:
+            most = min(room, MAX_BODY)
+            raise wrong("ResultTooLarge", f"{method.name} returned {len(body)} bytes, {most} fit into its answer")
+        if new is None:
+            return self._channel.encode((17, id_, body, meta))
+        return self._channel.encode((17, id_, body, meta, new))
+
+    def _alarms(self, method: Method, asked: dict[str, list[Any] | None]) -> dict[str, list[Any] | None]:
+        """What the answer says of alarms. Raises Refused for what could only fail later."""
+        if method.shared:
+            raise wrong("AlarmError", f"{method.name} is shared: it changes nothing and sets no alarms")
+        for name, row in asked.items():
+            if row is not None and self._function.find(row[1]) is None:
+                raise wrong("AlarmError", f"alarm {name}: no method {row[1]!r:.80}")
+        return asked
+
+
+def _place(session: Session, held: Held | None, meta: dict[str, Any]) -> None:
+    """Where in its history the session is."""
+    session.epoch = meta.get("epoch", held.epoch if held else 0)
+    session.version = meta.get("version", held.version if held else 0)
