@@ -216,10 +216,14 @@ def test_dead_letters_are_listed_replayed_and_dropped(mesh: tuple[Nodes, list[st
 
 
 def test_a_node_that_dies_leaves_its_alarms_to_others(mesh: tuple[Nodes, list[str]]) -> None:
-    """The node that set an alarm of a remote-state session is killed: another one finds it in the store."""
-    nodes, (a, _, c) = mesh
-    names = (f"orphan-{number}" for number in range(100))
-    orphan = next(name for name in names if call(c, name, "set", "late", 0.7, "found") == "c")
+    """The node that looks after an alarm of a remote-state session is killed: another one finds it in the store."""
+    nodes, (a, _, _) = mesh
+    orphan = "orphan"
+    key = {"function": "clock", "session": orphan}
+    with closing(WireClient(a, "operator")) as operator:
+        operator.request("session.localize", {**key, "to": "c"})
+        assert call(a, orphan, "set", "late", 1.0, "found") == "c"
+        operator.request("session.externalize", key)
     nodes.signal("c", signal.SIGKILL)
     nodes.ended("c")
     until(lambda: _rang_somewhere(a, orphan))
