@@ -20,8 +20,8 @@ from .takeover import fetched_elsewhere
 from .writes import NO_RECORD, claim, release
 
 MAX_CLAIMS = 50
-"""Claims that others' commits overtook before the move is answered 107. A session that is called without a break
-through another node, with a store far away, leaves about one in four a gap."""
+"""Claims that others' commits overtook before the move is answered 107. A claim is sent when a commit has just been
+heard of; the next one takes a read and a run as well."""
 
 
 def begin(actor: Actor, now: float) -> list[Effect]:
@@ -81,7 +81,20 @@ def claimed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
         if outcome.applied is False:
             return refuse_all(actor, 106, f"state store: {outcome.reason}")
         return [_fetch(actor)]
-    return _won(actor, record, record.epoch + 1, now) if outcome.won else [_fetch(actor)]
+    if not outcome.won:
+        return _again(actor, record, outcome.current)
+    if record.state is None and record.version:
+        return [_fetch(actor)]  # claimed on the word of a lost claim, which tells no state
+    return _won(actor, record, record.epoch + 1, now)
+
+
+def _again(actor: Actor, record: Record, current: Record | None) -> list[Effect]:
+    """Overtaken by a commit: the next claim follows at once, before the next commit can; to read the state first would
+    lose to a session that is called without a break."""
+    if current is None or current.epoch != record.epoch or actor.container is None:
+        return [_fetch(actor)]
+    actor.record = current
+    return _claim(actor, current)
 
 
 def _won(actor: Actor, record: Record, epoch: int, now: float) -> list[Effect]:
