@@ -11,6 +11,7 @@ from edged.core.manifest import parse_manifest
 from edged.core.planning.ledger import Ledger
 from edged.core.planning.view import Figures, Move, told
 from edged.core.records import SessionKey
+from edged.core.rests import Rests
 from edged.daemon import brain as module
 from edged.daemon.brain import Brain, Made
 from edged.daemon.node import Node
@@ -113,7 +114,7 @@ async def test_which_wishes_are_granted(policy: str, wanted: Any, room: int, gra
     """Applications alone: always. The mesh: as far as its plan has room. Pinned: never. The wish is remembered anyway."""
     node = brain(policy)
     node._room = {"f": room}
-    node._node.relay.seats[KEY] = cast(Any, SimpleNamespace(local=False, changed=-1e9, rules=SimpleNamespace(min_dwell=1.0)))
+    node._node.relay.seats[KEY] = cast(Any, SimpleNamespace(local=False, rests=Rests(), rules=SimpleNamespace(min_dwell=1.0)))
     assert node.grants(KEY, wanted) is granted
     assert node.ledger.wish(KEY) == wanted
     if policy == "auto" and wanted == "local":
