@@ -34,6 +34,14 @@ from .workers import Workers
 
 log = logging.getLogger(__name__)
 
+FIRST_AGAIN = 1.0
+MOST_AGAIN = 60.0
+"""Seconds before a version that could not be installed or imported is tried again, doubled with each try: a disk that
+was full and a machine without memory get over it, a missing library takes a person."""
+
+FOLLOW_SECONDS = 10.0
+"""For which a move waits until its node serves what was deployed: a few imports on a small machine that is busy."""
+
 
 class Deployments:
     """`run` serves what the disk's catalogue says; then `deploy`, `remove` and what peers `told`."""
@@ -66,17 +74,24 @@ class Deployments:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the tasks that follow peers. Started when all that can be served is."""
         self.catalogue = await self._bundles.load()
-        for pointer in self.catalogue.deployed().values():
-            try:
-                if await self._complete(pointer):
-                    await self._serve(pointer)
-            except (ValueError, OSError, StartFailed) as error:
-                log.error("%s cannot be served: %s", pointer.name, error)
+        again = [pointer for pointer in self.catalogue.deployed().values() if await self._failed_to_serve(pointer)]
         self._announce()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            for pointer in again:
+                nursery.start_soon(self._follow, pointer, self._node, FIRST_AGAIN)
             task_status.started()
             await trio.sleep_forever()
+
+    async def _failed_to_serve(self, pointer: Pointer) -> bool:
+        """At the start; whether another try may mend it."""
+        try:
+            if await self._complete(pointer):
+                await self._serve(pointer)
+        except (ValueError, OSError, StartFailed) as error:
+            log.error("%s cannot be served: %s", pointer.name, error)
+            return not isinstance(error, ValueError)
+        return False
 
     async def _serve(self, pointer: Pointer) -> None:
         """What of a pointer is installed and may run here. Raises StartFailed: then nothing has changed."""
@@ -173,17 +188,40 @@ class Deployments:
                     self._nursery.start_soon(self._follow, pointer, peer)
         self._announce()
 
-    async def _follow(self, pointer: Pointer, peer: str) -> None:
-        """Make a pointer of another node true here."""
+    async def _follow(self, pointer: Pointer, peer: str, pause: float = 0.0) -> None:
+        """Make a pointer of another node true here; what a later try may mend is tried again while the pointer holds."""
+        while True:
+            await trio.sleep(pause)
+            if self.catalogue.get(pointer.name) != pointer or not await self._again(pointer, peer):
+                return
+            pause = min(max(FIRST_AGAIN, 2 * pause), MOST_AGAIN)
+
+    async def _again(self, pointer: Pointer, peer: str) -> bool:
+        """One try; whether another one may mend what went wrong."""
+        mendable = False
         try:
             await self._bundles.save(self.catalogue)
             await self._obey(pointer, peer)
         except (CallError, ValueError, OSError, StartFailed) as error:
             log.error("cannot follow %s to %s: %s", pointer.name, pointer.hash[:12], error)
+            mendable = isinstance(error, OSError | StartFailed)
         except Exception:
             log.exception("what %s says of %s cannot be followed", peer, pointer.name)
         self._announce()
         self._peers.sync_soon()
+        return mendable
+
+    async def followed_by(self, node: str, name: str) -> None:
+        """Wait, within reason, until `node` serves what is deployed as `name`: it may have been deployed just now."""
+        pointer = self.catalogue.get(name)
+        with trio.move_on_after(FOLLOW_SECONDS):
+            while pointer is not None and not self._serves(node, pointer):  # noqa: ASYNC110 - seldom waits
+                await trio.sleep(0.01)
+
+    def _serves(self, node: str, pointer: Pointer) -> bool:
+        """Whether a node has made a pointer true; one that is not connected is not waited for."""
+        followed = self.followed if node == self._node else self._peers.followed(node)
+        return followed is None or followed.get(pointer.name, 0) >= pointer.version
 
     async def _obey(self, pointer: Pointer, peer: str) -> None:
         for hash_ in pointer.hashes():

@@ -299,13 +299,14 @@ class Peers:
                 await trio.sleep(0.01)
 
     def _all_followed(self, wanted: dict[str, int]) -> bool:
-        rows = [link.info.get("sync") for link in self._node.relay.peers.values()]
-        return all(
-            row["followed"].get(name, 0) >= version
-            for row in rows
-            if row
-            for name, version in wanted.items()
-        )
+        told = [followed for name in self.names() if (followed := self.followed(name)) is not None]
+        return all(followed.get(name, 0) >= version for followed in told for name, version in wanted.items())
+
+    def followed(self, name: str) -> dict[str, int] | None:
+        """Which pointers a peer has made true; None when it is not connected, or has not said."""
+        link = self._node.relay.peers.get(name)
+        row = None if link is None else link.info.get("sync")
+        return None if row is None else dict(row["followed"])
 
     async def _refresh(self) -> None:
         """Figures for the operator age: repeat them."""

@@ -150,6 +150,8 @@ async def session_move(node: "Node", link: Link, request: m.Request) -> Answer:
     network = request.params.get("cause") == "network"
     if network:
         _check_rested(node, key)
+    if move != "externalize":
+        await node.deployments.followed_by(to or node.name, key.function)
     result = await node.moves.move(key, move, to or "", *how)
     if not network:
         _hold(node, key, result["mode"])

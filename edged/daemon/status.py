@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 def introduction(node: "Node") -> m.Map:
     """`node.sync`: what peers hear of this node. One that is stopping runs nothing for them any more."""
     workers = node.workers
-    closed = node.relay.draining or workers.resting
     return {
         "node": node.name,
         "boot": node.boot,
         "address": node.gossip.core.record.address,
         "labels": list(node.config.node.labels),
-        "containers": [workers.slots.used, 0 if closed else workers.slots.total],
+        "containers": [workers.slots.used, workers.slots.total],
         "sessions": _local(node),
         "functions": [] if node.relay.draining else workers.offered,
         "state": state(node),

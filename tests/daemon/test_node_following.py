@@ -13,7 +13,7 @@ from edged.core.balancing import Balancer
 from edged.core.catalogue import Catalogue, Pointer
 from edged.core.routing import Router
 from edged.daemon import bundles as bundles_module
-from edged.daemon import fetching
+from edged.daemon import deployments, fetching
 from edged.daemon.bundles import MAX_UPLOADS, Bundles, write_whole
 from edged.daemon.deployments import Deployments
 from edged.daemon.host import Spec, StartFailed
@@ -38,6 +38,10 @@ class FakePeers:
         self.lost = False
         self.asked = 0
         self.told = 0
+        self.versions: dict[str, dict[str, int]] = {}
+
+    def followed(self, name: str) -> dict[str, int] | None:
+        return self.versions.get(name)
 
     async def ask(self, peer: str, verb: str, params: m.Map) -> m.Reply:
         self.asked += 1
@@ -75,8 +79,10 @@ class FakeWorkers:
     def __init__(self) -> None:
         self.functions: dict[str, Spec] = {}
         self.broken = False
+        self.tried = 0
 
     async def deploy(self, spec: Spec, canary: Spec | None = None, share: int = 0) -> None:
+        self.tried += 1
         if self.broken:
             raise StartFailed("it cannot be imported")
         self.canary = canary.manifest.version if canary else None, share
@@ -228,6 +234,70 @@ async def test_a_version_that_cannot_start_is_not_deployed(rig: Rig) -> None:
         await rig.deployments.deploy(await rig.bundles.install(hash_))
     assert rig.deployments.catalogue.all() == []
     assert rig.peers.told == 0
+
+
+async def tried(rig: Rig, times: int) -> None:
+    """Until so many imports were tried."""
+    with trio.fail_after(10):
+        while rig.workers.tried < times:  # noqa: ASYNC110 - ends after a few looks
+            await trio.sleep(0.001)
+
+
+async def test_a_version_that_could_not_be_imported_is_tried_again(
+    nursery: trio.Nursery, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by a peer, or found at the start: what failed is served once the machine has got over it."""
+    monkeypatch.setattr(deployments, "FIRST_AGAIN", 0.01)
+    rig.workers.broken = True
+    rig.tell(1, rig.make("1"))
+    await tried(rig, 2)
+    assert rig.deployments.followed == {}
+    rig.workers.broken = False
+    await rig.settled()
+    assert (rig.version, rig.deployments.followed) == ("1", {"f": 1})
+    again = Rig(rig.root)
+    again.workers.broken = True
+    await nursery.start(again.deployments.run)
+    await tried(again, 2)
+    again.workers.broken = False
+    await again.settled()
+    assert (again.version, again.deployments.followed) == ("1", {"f": 1})
+
+
+async def test_what_nobody_means_any_more_is_not_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer pointer ends the tries of the one before it."""
+    monkeypatch.setattr(deployments, "FIRST_AGAIN", 0.01)
+    rig.workers.broken = True
+    rig.tell(1, rig.make("1"))
+    await tried(rig, 1)
+    rig.tell(2, "")
+    await rig.settled()
+    assert (rig.version, rig.deployments.followed) == (None, {"f": 2})
+
+
+async def test_a_node_is_waited_for_until_it_serves_what_is_deployed(rig: Rig) -> None:
+    """Itself and a peer; nobody is waited for who has no connection, nor for what nobody has deployed."""
+    hash_ = rig.make("1")
+    rig.peers.held[hash_] = trio.Event()
+    rig.peers.versions = {"n2": {"f": 0}}
+    rig.tell(1, hash_)
+    served = []
+
+    async def wait(node: str) -> None:
+        await rig.deployments.followed_by(node, "f")
+        served.append(node)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait, "n1")
+            nursery.start_soon(wait, "n2")
+            await rig.deployments.followed_by("n3", "f")
+            await rig.deployments.followed_by("n1", "g")
+            assert served == []
+            rig.peers.held[hash_].set()
+            await rig.settled()
+            rig.peers.versions["n2"]["f"] = 1
+    assert rig.version == "1" and sorted(served) == ["n1", "n2"]
 
 
 async def test_a_restart_serves_what_was_deployed(nursery: trio.Nursery, rig: Rig) -> None:

@@ -146,28 +146,35 @@ def hold(s, root: str, name: str) -> str:
 def test_only_calls_in_flight_on_a_killed_node_fail(nodes: Nodes, tmp_path: Path) -> None:
     """Every call says where it runs, then one of the two nodes dies: exactly the calls that ran there fail, with
     4xx; each succeeds when it is repeated with its call id, which the library does by itself."""
+    most = 20  # of each kind: where one runs is a matter of chance, and both nodes are to have some
     nodes.start("n1", containers=0)
     for name in ("n2", "n3"):
-        nodes.start(name, containers=12)
+        nodes.start(name, containers=2 * most)
     function, root = tmp_path / "hold", tmp_path / "running"
     function.mkdir()
     root.mkdir()
     (function / "hold.py").write_text(HOLD)
-    (function / "function.toml").write_text('[function]\nname = "hold"\nentry = "hold:fn"\n[pool]\nmax = 12\n')
+    (function / "function.toml").write_text(f'[function]\nname = "hold"\nentry = "hold:fn"\n[pool]\nmax = {2 * most}\n')
     deploy(nodes.addresses["n1"], function)
     served_by(nodes.addresses["n1"], "hold", 2)
+    until(lambda: sum("hold" in row["functions"] for row in edgectl(nodes.addresses["n1"], "top")["load"]) == 2)
 
     def running_on(node: str) -> set[str]:
         return {file.stem for file in root.glob(f"*.{node}")}
 
     with connect([nodes.addresses["n1"]], name="load") as mesh:
         hold = mesh.function("hold")
-        ids = {f"once-{n}": bytes([n]) * 16 for n in range(6)}
-        bare = {n: hold.start("hold", str(root), n, timeout=60, call_id=id_, once=True) for n, id_ in ids.items()}
-        kept = {f"kept-{n}": hold.start("hold", str(root), f"kept-{n}", timeout=60) for n in range(6)}
-        until(lambda: len(running_on("n2") | running_on("n3")) == 12)
-        lost = running_on("n3")
-        assert lost & bare.keys() and lost & kept.keys() and len(lost) < 12
+        ids = {f"once-{n}": bytes([n]) * 16 for n in range(most)}
+        bare, kept = {}, {}
+        for name, id_ in ids.items():
+            bare[name] = hold.start("hold", str(root), name, timeout=60, call_id=id_, once=True)
+            kept[f"kept-{name}"] = hold.start("hold", str(root), f"kept-{name}", timeout=60)
+            until(lambda: len(running_on("n2") | running_on("n3")) == len(bare) + len(kept))
+            lost = running_on("n3")
+            if lost & bare.keys() and lost & kept.keys() and running_on("n2"):
+                break
+        else:
+            pytest.fail(f"{2 * most} calls, of which one node runs {len(lost)}")
         nodes.signal("n3", signal.SIGKILL)
         nodes.ended("n3")
         (root / "go").touch()
@@ -180,9 +187,9 @@ def test_only_calls_in_flight_on_a_killed_node_fail(nodes: Nodes, tmp_path: Path
         assert failed == dict.fromkeys(sorted(lost & bare.keys()), 403)
         for name in failed:
             assert hold.call("hold", str(root), name, call_id=ids[name], attempt=1, timeout=60) == "n2"
-        assert [pending.result() for pending in kept.values()] == ["n2"] * 6
+        assert {pending.result() for pending in kept.values()} == {"n2"}
     runs = {file.stem: file.read_text() for file in root.glob("*.n2")}
-    assert runs == dict.fromkeys([*ids, *kept], "x"), "what ran on the dead node ran here once, and so did the rest"
+    assert runs == dict.fromkeys([*bare, *kept], "x"), "what ran on the dead node ran here once, and so did the rest"
 
 
 def test_overload_makes_no_storm_of_second_tries(nodes: Nodes, tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ def test_a_drained_node_has_nothing_and_no_call_suffers(nodes: Nodes) -> None:
         assert {row["mode"] for row in rows} == {"local"}
         states = {"n1": "alive", "n2": "drained", "n3": "alive"}
         until(lambda: {row["name"]: row["state"] for row in edgectl(third, "nodes")} == states)
+        slots = [row["containers"] for row in edgectl(third, "nodes")]
+        assert all(row["used"] <= row["total"] == 32 for row in slots), "drained too it has its slots"
         with closing(WireClient(second)) as device:
             assert device.once("counter", "fresh", "get")[1]["node"] != "n2"
         assert edgectl(third, "undrain", "n2")["state"] == "alive"

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,54 @@ def test_an_idle_local_session_moves_to_the_new_version(nodes: Nodes, tmp_path: 
 
         until(lambda: now()["epoch"] == epoch + 2 and now()["mode"] == "local")
         assert operator.call("step", "a", "go") == [103, "local"]
+
+
+SLOW = """
+import time
+from pathlib import Path
+
+from edged.sdk import Function
+
+root = Path(ROOT)
+try:
+    (root / "first").touch(exist_ok=False)
+except FileExistsError:
+    (root / "second").touch()
+    while not (root / "go").exists():
+        time.sleep(0.01)
+
+fn = Function("slow", state=dict)
+
+@fn.handler
+def count(s) -> list:
+    s.state["n"] = s.state.get("n", 0) + 1
+    return [s.node, s.state["n"]]
+
+@fn.handler
+def where(s) -> str:
+    return s.node
+"""
+
+
+def test_a_node_that_is_slow_to_import_a_function_lets_nobody_down(nodes: Nodes, tmp_path: Path) -> None:
+    """While one of two nodes still imports what was deployed, calls that enter there are answered by the other, and
+    moves to it wait for it."""
+    first, second = nodes.start("n1"), nodes.start("n2")
+    function = tmp_path / "slow"
+    function.mkdir()
+    (function / "slow.py").write_text(f"ROOT = {str(tmp_path)!r}\n" + SLOW)
+    (function / "function.toml").write_text('[function]\nname = "slow"\nentry = "slow:fn"\n')
+    with ThreadPoolExecutor() as pool:
+        deployed = pool.submit(edgectl, first, "deploy", str(function))
+        until((tmp_path / "second").exists)
+        assert edgectl(second, "call", "slow/a", "count")["result"] == ["n1", 1]
+        assert edgectl(second, "call", "slow", "where")["result"] == "n1"
+        assert edgectl(first, "session", "localize", "slow/b")["node"] == "n1"
+        localized = pool.submit(edgectl, first, "session", "localize", "slow/a", "--to", "n2")
+        migrated = pool.submit(edgectl, first, "session", "migrate", "slow/b", "--to", "n2")
+        assert edgectl(second, "call", "slow/b", "count")["result"] == ["n1", 1]
+        assert not localized.done() and not migrated.done()
+        (tmp_path / "go").touch()
+        assert localized.result()["node"] == migrated.result()["node"] == "n2"
+        assert edgectl(first, "call", "slow/b", "count")["result"] == ["n2", 2]
+        assert deployed.result()["name"] == "slow"
