@@ -21,6 +21,7 @@ from edged.core.membership import (
     Deaf,
     Effect,
     Membership,
+    Namesake,
     Send,
     Status,
     Sync,
@@ -129,6 +130,9 @@ class Gossip:
                 self._carry(effect)
             elif isinstance(effect, Deaf):
                 log.warning("node %s answers over its connection only: do datagrams (UDP) reach it?", effect.node)
+            elif isinstance(effect, Namesake):
+                who = effect.record
+                log.error("another node calls itself %s, at %s: one of the two needs another [node] name", who.node, who.address)
             elif isinstance(effect, Told):
                 self._node.spread.all_reported(effect.record.node, body_of(effect.record.body).get("functions"))
             else:

@@ -29,8 +29,6 @@ MAX_DATAGRAM = 1_400
 HEAD = struct.Struct(">BB16sQ")
 """Version, length of the sender's name, its life's nonce, its counter; the name and the sealed payload follow."""
 
-REFUSED = ("malformed", "wrong_key", "replayed", "own")
-
 
 class Opened(NamedTuple):
     """A datagram that is what it says."""
@@ -73,7 +71,7 @@ class Sealer:
         self._counter = 0
         self._lives: OrderedDict[bytes, _Life] = OrderedDict()
         self.refused: Counter[str] = Counter()
-        """How many were refused, by why: see REFUSED."""
+        """How many were refused, by why: `malformed`, `wrong_key`, `replayed`, `own`."""
 
     def seal(self, payload: bytes) -> bytes:
         """The datagram."""

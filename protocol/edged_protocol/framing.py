@@ -19,11 +19,6 @@ class FrameReader:
         self._have = 0
         self._need = 4
 
-    @property
-    def buffered(self) -> int:
-        """Bytes held for a frame that is not complete."""
-        return self._have
-
     def feed(self, data: bytes) -> list[bytes]:
         """The frames completed by `data`. Raises RemoteProtocolError; then the reader is finished."""
         self._have += len(data)

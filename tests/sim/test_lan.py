@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.core.membership import Membership, Send, Status
+from edged.core.membership import Membership, Namesake, Send, Status
 from edged.core.membership.messages import Datagram, Kind, Rumour
 from edged.core.membership.messages import parsed as parsed_datagram
 from edged.core.membership.records import MAX_NUMBER, NodeRecord, parsed
@@ -280,6 +280,16 @@ def test_a_word_about_a_former_life_is_void() -> None:
     assert core.member("you").status is Status.ALIVE  # type: ignore[union-attr]
     hear(core, Rumour(2, "you", "00000002-bb", 3, "third"))
     assert core.member("you").status is Status.DOWN  # type: ignore[union-attr]
+
+
+def test_a_namesake_is_told_of_once() -> None:
+    """A later life under this node's name is another node, told of once; a former life of this one is none."""
+    core = alone()
+    former, other = (NodeRecord("me", boot, 0, 1, False, "h:9", b"") for boot in ("00000000-cc", "00000007-dd"))
+    assert core.merge([former.packed()], 1.0) == []
+    assert core.merge([other.packed()], 1.0) == [Namesake(other)]
+    assert core.merge([other.packed(), other._replace(ver=2).packed()], 2.0) == []
+    assert core.record.boot == "00000001-aa"
 
 
 def hear(core: Membership, said: Rumour) -> None:

@@ -29,7 +29,7 @@ def contradicted_too_low(patch: Patch) -> None:
     """It repeats itself, instead of raising its incarnation."""
 
     def contradict(self: Membership, said: Rumour) -> None:
-        self._say(self.record._replace(ver=self.record.ver + 1))
+        self._letters.say(self.record._replace(ver=self.record.ver + 1))
 
     patch.setattr(Membership, "_contradict", contradict)
 
@@ -57,7 +57,7 @@ def a_new_body_revives(patch: Patch) -> None:
     patch.setattr(Membership, "set_body", lambda self, body: None)
 
     def contradict(self: Membership, said: Rumour) -> None:
-        self._say(self.record._replace(ver=self.record.ver + 1))
+        self._letters.say(self.record._replace(ver=self.record.ver + 1))
 
     patch.setattr(Membership, "_contradict", contradict)
 

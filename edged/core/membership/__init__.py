@@ -5,12 +5,12 @@ changes of state are effects out. Refuses to know sockets, keys, and what a node
 concluded here never decides who owns a session: it stops new placements and chooses routes.
 
 `core` joins what the other modules decide, one each: `records` (which word counts), `rumours` (what is passed on),
-`suspicion` (when a suspect is down), `probes` (who is asked), `members` (what is known of whom), `exchanges` (when two
-tell each other everything).
+`suspicion` (when a suspect is down), `probes` (who is asked), `members` (what is known of whom), `letters` (what a
+datagram says), `exchanges` (when two tell each other everything).
 """
 
 from .core import DEAF, Membership
-from .effects import Carry, Changed, Deaf, Effect, Send, Sync, Told
+from .effects import Carry, Changed, Deaf, Effect, Namesake, Send, Sync, Told
 from .profile import LAN, WAN, Profile
 from .records import MAX_BODY, NodeRecord, Status, valid_address
 
@@ -24,6 +24,7 @@ __all__ = [
     "Deaf",
     "Effect",
     "Membership",
+    "Namesake",
     "NodeRecord",
     "Profile",
     "Send",

@@ -8,18 +8,16 @@ from collections.abc import Iterable
 
 from ..chance import Chance
 from . import messages as m
-from .effects import Carry, Changed, Deaf, Effect, Send, Sync, Told
+from .effects import Carry, Changed, Deaf, Effect, Namesake, Sync, Told
 from .exchanges import Exchanges
-from .members import Member, Members, digest_of
+from .letters import Letters
+from .members import Member, Members
 from .messages import Datagram, Kind, Rumour
 from .probes import Errand, Probe, Probes
-from .profile import LAN, MAX_PAYLOAD, Profile
+from .profile import LAN, Profile
 from .records import NodeRecord, Status, parsed
-from .rumours import ITEM_OVERHEAD, Rumours
+from .rumours import Rumours
 from .suspicion import Suspicion
-
-HEADER = 160
-"""Bytes of a datagram beside its items, at most: two names, an address and numbers."""
 
 LATE = 0.25
 """Seconds behind a deadline that mean: this process did not run."""
@@ -50,22 +48,21 @@ class Membership:
         self._profile = profile
         self._members = Members(chance, profile, most)
         self._rumours = Rumours()
-        self._say(NodeRecord(node, boot, 0, 1, False, address, b""))
+        self._letters = Letters(self._members, self._rumours, profile, now)
+        self._letters.say(NodeRecord(node, boot, 0, 1, False, address, b""))
         self._probes = Probes(profile)
         self._next_probe = now + chance.random() * profile.interval
         self._next_gossip = now + chance.random() * profile.gossip
         self._next_cleaning = now + CLEANING
         self._exchanges = Exchanges(profile, chance, now)
-        self._budget, self._spent_at = profile.bytes_per_second, now
-        self.rival: NodeRecord | None = None
-        """Another living node that calls itself as this one does, if one was heard of."""
+        self._namesake = boot
 
     # What is known
 
     @property
     def record(self) -> NodeRecord:
         """This node's own word."""
-        return self._me
+        return self._letters.me
 
     @property
     def health(self) -> int:
@@ -82,7 +79,7 @@ class Membership:
 
     def state(self) -> list[bytes]:
         """Everything, for `merge` at another node: records, and who of them is down."""
-        items = [self._me.packed()]
+        items = [self.record.packed()]
         for member in self._members:
             items.append(member.data)
             if member.status is Status.DOWN:
@@ -93,25 +90,20 @@ class Membership:
 
     def set_body(self, body: bytes) -> None:
         """New words of this node. Raises ValueError when they are too long."""
-        fresh = self._me._replace(body=body, ver=self._me.ver + 1)
+        fresh = self.record._replace(body=body, ver=self.record.ver + 1)
         if parsed(fresh.packed()) is None:
             raise ValueError("the body is too long for a record")
-        self._say(fresh)
+        self._letters.say(fresh)
 
     def set_address(self, address: str) -> None:
         """Where this node is found from now on."""
-        if address != self._me.address:
-            self._say(self._me._replace(address=address, ver=self._me.ver + 1))
-
-    def _say(self, record: NodeRecord) -> None:
-        self._me = record
-        self._own_digest = digest_of(record, Status.LEFT if record.left else Status.ALIVE)
-        self._rumours.add("record", record.node, record.packed())
+        if address != self.record.address:
+            self._letters.say(self.record._replace(address=address, ver=self.record.ver + 1))
 
     def leave(self, now: float) -> list[Effect]:
         """Goodbye."""
-        self._say(self._me._replace(left=True))
-        return self._gossip(now, self._members.some(2 * self._profile.fanout))
+        self._letters.say(self.record._replace(left=True))
+        return self._letters.gossip(now, self._members.some(2 * self._profile.fanout))
 
     # Time
 
@@ -170,8 +162,8 @@ class Membership:
         number = self._probes.begin(record.node, now)
         if number is None:
             return []
-        ping = number, record.node, self._me.address, self._accusation(member)
-        return [self._sent(record.address, Kind.PING, *ping)]
+        ping = number, record.node, self.record.address, self._accusation(member)
+        return [self._letters.to(record.address, Kind.PING, *ping)]
 
     def _accusation(self, member: Member) -> list[bytes]:
         """One that is suspected hears it first, so that it can contradict."""
@@ -179,7 +171,7 @@ class Membership:
 
     def _over(self, over: Probe | Errand, now: float) -> list[Effect]:
         if isinstance(over, Errand):
-            return [self._sent(over.address, Kind.NACK, over.number, over.subject)]
+            return [self._letters.to(over.address, Kind.NACK, over.number, over.subject)]
         if not over.indirect:
             return self._ask_others(over)
         self._probes.failed(over)
@@ -196,8 +188,8 @@ class Membership:
         helpers = self._members.some(self._profile.helpers, but=probe.node)
         probe.helpers = len(helpers)
         ask = Kind.PING_FOR_ME, probe.number, probe.node, member.record.address
-        asked: list[Effect] = [self._sent(helper.record.address, *ask) for helper in helpers]
-        ping = self._datagram(Kind.PING, probe.number, probe.node, self._me.address, self._accusation(member))
+        asked: list[Effect] = [self._letters.to(helper.record.address, *ask) for helper in helpers]
+        ping = self._letters.datagram(Kind.PING, probe.number, probe.node, self.record.address, self._accusation(member))
         return [*asked, Carry(probe.node, ping)]
 
     def _down(self, node: str, now: float) -> list[Effect]:
@@ -206,14 +198,14 @@ class Membership:
 
     def _word(self, word: int, member: Member) -> Rumour:
         record = member.record
-        return Rumour(word, record.node, record.boot, record.inc, self._me.node)
+        return Rumour(word, record.node, record.boot, record.inc, self.record.node)
 
     # Datagrams
 
     def receive(self, payload: bytes, now: float) -> list[Effect]:
         """A datagram; what is none changes nothing."""
         datagram = m.parsed(payload)
-        if datagram is None or datagram.sender == self._me.node:
+        if datagram is None or datagram.sender == self.record.node:
             return []
         effects = [effect for item in datagram.items for effect in self._item(item, now)]
         effects += self._answer(datagram, now)
@@ -223,12 +215,12 @@ class Membership:
         """A datagram came over a connection, because the way for datagrams may be shut: what goes back over it
         (b"" for nothing), and the rest."""
         datagram = m.parsed(payload)
-        if datagram is None or datagram.sender == self._me.node:
+        if datagram is None or datagram.sender == self.record.node:
             return b"", []
         effects = [effect for item in datagram.items for effect in self._item(item, now)]
         effects += self._compare(datagram, now)
-        if datagram.kind is Kind.PING and datagram.subject == self._me.node:
-            return self._datagram(Kind.ACK, datagram.number, self._me.node), effects
+        if datagram.kind is Kind.PING and datagram.subject == self.record.node:
+            return self._letters.datagram(Kind.ACK, datagram.number, self.record.node), effects
         if datagram.kind is Kind.ACK:
             effects += self._acked(datagram.number, by_connection=True)
         return b"", effects
@@ -236,9 +228,9 @@ class Membership:
     def _answer(self, datagram: Datagram, now: float) -> list[Effect]:
         kind, number = datagram.kind, datagram.number
         if kind is Kind.PING:
-            if datagram.subject != self._me.node or not datagram.address:
+            if datagram.subject != self.record.node or not datagram.address:
                 return []  # meant for whoever had this address before
-            ack = self._sent(datagram.address, Kind.ACK, number, self._me.node)
+            ack = self._letters.to(datagram.address, Kind.ACK, number, self.record.node)
             return [ack, *self._compare(datagram, now)]
         if kind is Kind.ACK:
             return [*self._acked(number), *self._compare(datagram, now)]
@@ -254,12 +246,12 @@ class Membership:
             return []
         number = self._probes.errand(asker.record.address, datagram.number, datagram.subject, now)
         to = datagram.address
-        return [self._sent(to, Kind.PING, number, datagram.subject, self._me.address)]
+        return [self._letters.to(to, Kind.PING, number, datagram.subject, self.record.address)]
 
     def _acked(self, number: int, by_connection: bool = False) -> list[Effect]:
         asked = self._probes.answered(number)
         if isinstance(asked, Errand):
-            return [self._sent(asked.address, Kind.ACK, asked.number, asked.subject)]
+            return [self._letters.to(asked.address, Kind.ACK, asked.number, asked.subject)]
         member = None if asked is None else self._members.get(asked.node)
         if member is None:
             return []
@@ -269,63 +261,17 @@ class Membership:
     def _compare(self, datagram: Datagram, now: float) -> list[Effect]:
         """Two that know different things although nothing is on its way exchange all they know."""
         sender = datagram.sender
-        same = datagram.digest == self._digest() or self._members.get(sender) is None
+        same = datagram.digest == self._letters.digest() or self._members.get(sender) is None
         if same or self._rumours or not self._exchanges.wanted(sender, now):
             return []
         return [Sync(sender)]
-
-    def _digest(self) -> int:
-        return self._members.digest ^ self._own_digest
-
-    def _sent(
-        self,
-        to: str,
-        kind: Kind,
-        number: int,
-        subject: str = "",
-        address: str = "",
-        first: Iterable[bytes] = (),
-    ) -> Send:
-        return Send(to, self._datagram(kind, number, subject, address, first))
-
-    def _datagram(
-        self,
-        kind: Kind,
-        number: int,
-        subject: str = "",
-        address: str = "",
-        first: Iterable[bytes] = (),
-    ) -> bytes:
-        items = [*first]
-        room = MAX_PAYLOAD - HEADER - sum(len(item) + ITEM_OVERHEAD for item in items)
-        if self._rumours:
-            items += self._rumours.take(room, self._repeats())
-        return Datagram(
-            kind, self._me.node, number, subject, address, self._digest(), tuple(items)
-        ).packed()
-
-    def _repeats(self) -> int:
-        return self._profile.repeats(len(self._members.present) + 1)
 
     def _spread(self, now: float) -> list[Effect]:
         to = self._members.some(self._profile.fanout)
         gone = self._members.gone(now, self._profile.gossip_to_dead)
         if gone and self._chance.random() < 0.2:
             to.append(self._chance.choice(gone))  # it may live behind a cut that has healed
-        return self._gossip(now, to)
-
-    def _gossip(self, now: float, to: Iterable[Member]) -> list[Effect]:
-        limit = self._profile.bytes_per_second
-        self._budget = min(limit, self._budget + (now - self._spent_at) * limit)
-        self._spent_at = now
-        effects: list[Effect] = []
-        for member in to:
-            if self._budget < MAX_PAYLOAD or not self._rumours:
-                break
-            sent = self._sent(member.record.address, Kind.GOSSIP, 0)
-            self._budget -= len(sent.payload)
-            effects.append(sent)
-        return effects
+        return self._letters.gossip(now, to)
 
     # Words
 
@@ -340,7 +286,7 @@ class Membership:
         here = frozenset(self._members.present)
         effects = [effect for item in items for effect in self._item(item, now, here)]
         if knew_nobody:
-            self._rumours.keep_only(self._me.node)
+            self._rumours.keep_only(self.record.node)
         return effects
 
     def _item(self, item: bytes, now: float, doubted: frozenset[str] = frozenset()) -> list[Effect]:
@@ -356,9 +302,9 @@ class Membership:
 
     def _learn(self, record: NodeRecord, data: bytes, now: float) -> list[Effect]:
         """A node's own word, if it is newer than what is known."""
-        if record.node == self._me.node:
-            if record.boot != self._me.boot and record.life > self._me.life:
-                self.rival = record
+        if record.node == self.record.node:
+            if record.boot != self.record.boot and record.life > self.record.life:
+                return self._met_namesake(record)
             return []
         member = self._members.get(record.node)
         if member is None:
@@ -377,6 +323,11 @@ class Membership:
         self._members.turn(member, status, now)
         return self._news(member, data, now)
 
+    def _met_namesake(self, record: NodeRecord) -> list[Effect]:
+        """Told once of each life; who of two calls itself so first is not for the mesh to say."""
+        known, self._namesake = self._namesake, record.boot
+        return [] if known == record.boot else [Namesake(record)]
+
     def _news(self, member: Member, data: bytes, now: float) -> list[Effect]:
         self._exchanges.changed(now)
         self._rumours.add("record", member.record.node, data)
@@ -384,7 +335,7 @@ class Membership:
 
     def _heard(self, said: Rumour, now: float) -> list[Effect]:
         """What one node says of another, or this one of itself."""
-        if said.node == self._me.node:
+        if said.node == self.record.node:
             self._contradict(said)
             return []
         member = self._members.get(said.node)
@@ -397,7 +348,7 @@ class Membership:
             member.suspicion = Suspicion(said.by, nodes, self._profile, now)
             effects = self._turned(member, Status.SUSPECT, said, now)
             # Some look for themselves at once, else a confirmation would wait for their next turn to probe it.
-            if said.by != self._me.node and self._chance.random() < LOOKERS / nodes:
+            if said.by != self.record.node and self._chance.random() < LOOKERS / nodes:
                 effects += self._probe(member, now)
             return effects
         if member.suspicion is not None and member.suspicion.confirm(said.by):
@@ -411,9 +362,9 @@ class Membership:
         return [Changed(said.node, status, member.record)]
 
     def _contradict(self, said: Rumour) -> None:
-        if said.boot == self._me.boot and said.inc >= self._me.inc and not self._me.left:
+        if said.boot == self.record.boot and said.inc >= self.record.inc and not self.record.left:
             self._probes.feel(+1)
-            self._say(self._me._replace(inc=said.inc + 1, ver=self._me.ver + 1))
+            self._letters.say(self.record._replace(inc=said.inc + 1, ver=self.record.ver + 1))
 
 
 def _status_after(member: Member, record: NodeRecord) -> Status:

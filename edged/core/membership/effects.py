@@ -45,4 +45,10 @@ class Sync(NamedTuple):
     node: str
 
 
-Effect = Send | Carry | Deaf | Changed | Told | Sync
+class Namesake(NamedTuple):
+    """Another living node calls itself as this one does."""
+
+    record: NodeRecord
+
+
+Effect = Send | Carry | Deaf | Changed | Told | Sync | Namesake

@@ -65,11 +65,6 @@ class Prediction(NamedTuple):
         """The mean of one mode; None when no call is served in it."""
         return _mean(self.local if mode == "local" else self.remote)
 
-    def within_of(self, mode: str, share: float) -> float | None:
-        """As `within`, of one mode."""
-        parts = self.local if mode == "local" else self.remote
-        return quantile(parts, share) if parts else None
-
 
 def predict(
     local: Sequence[Stream],
