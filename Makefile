@@ -10,7 +10,7 @@ help:
 	@echo "make demo KEEP=1 the same, and the mesh stays up with commands to try"
 	@echo "make test        everything that CI checks"
 	@echo "make soak        WORLDS=1000000 simulated meshes on all cores, other ones each time"
-	@echo "make soak-chaos  three nodes and a Redis: 128,000 calls, 300 moves, each node killed twice, pauses; some minutes"
+	@echo "make soak-chaos  three nodes and a Redis: 128,000 calls, 300 moves, each node killed twice, pauses; with sync, then with checkpoint; some minutes"
 	@echo "make soak-steps  nodes killed and paused, and the store killed, at every step of every move; some minutes"
 	@echo "make lint        ruff, mypy, import contracts"
 	@echo "make bench       edged beside raw chains (and NATS where it is installed), about three minutes"
@@ -45,7 +45,8 @@ soak: $(BIN)/.stamp
 	cd tests && ../$(BIN)/python -m sim.soak $(WORLDS)
 
 soak-chaos: deps $(BIN)/.stamp
-	cd tests && ../$(BIN)/python -m support.chaos 64 2000 300 2 3
+	cd tests && ../$(BIN)/python -m support.chaos sync 64 2000 300 2 3
+	cd tests && ../$(BIN)/python -m support.chaos checkpoint 64 2000 300 2 3
 
 soak-steps: deps $(BIN)/.stamp
 	$(BIN)/python -m pytest -q -m 'soak or not soak' tests/e2e/test_faults_at_steps.py
