@@ -87,9 +87,15 @@ async def loaded(node: "Node", key: SessionKey, results: tuple[bytes, ...] | Non
 
 
 async def session_get(node: "Node", link: Link, request: m.Request) -> Answer:
-    """One session; its owner adds what only its memory knows."""
+    """One session; its owner adds what only its memory knows, and tells that when the store does not answer."""
     key = session_key(request)
-    found = await loaded(node, key, None)
+    try:
+        found = await loaded(node, key, None)
+    except CallError as error:
+        known = _in_memory(node, key) if error.code == Code.STORE_UNAVAILABLE else None
+        if known is None:
+            raise
+        return known, None
     record = found.record
     assert record is not None
     if record.mode == "local" and record.owner != node.name and record.owner in node.relay.peers:
@@ -104,7 +110,7 @@ async def session_get(node: "Node", link: Link, request: m.Request) -> Answer:
         "stored_version": record.version,
         "unsaved_calls": seat.unsaved if seat else 0,
         "serving": serving,
-        **_durability(node, key, record),
+        **_durability(node, key, record.mode),
         "state_bytes": len(record.state or b"") + sum(map(len, record.deltas)),
         "results": len(found.results),
         "updated": record.updated,
@@ -112,7 +118,29 @@ async def session_get(node: "Node", link: Link, request: m.Request) -> Answer:
     }, None
 
 
-def _durability(node: "Node", key: SessionKey, record: Record) -> m.Map:
+def _in_memory(node: "Node", key: SessionKey) -> m.Map | None:
+    """What its owner knows of a session without its record; nil is what the record would say."""
+    seat = node.relay.seats.get(key)
+    if seat is None or not seat.local:
+        return None
+    return {
+        **_names(key),
+        "mode": "local",
+        "node": node.name,
+        "epoch": seat.epoch,
+        "version": seat.version,
+        "stored_version": seat.stored,
+        "unsaved_calls": seat.unsaved,
+        "serving": True,
+        **_durability(node, key, "local"),
+        "state_bytes": None,
+        "results": None,
+        "updated": None,
+        "move": _under_way(seat),
+    }
+
+
+def _durability(node: "Node", key: SessionKey, mode: Mode) -> m.Map:
     """What its function says of a crash, where it is known; of a remote-state session nothing is only in memory."""
     version = node.workers.version_for(*key)
     if version is None:
@@ -120,10 +148,10 @@ def _durability(node: "Node", key: SessionKey, record: Record) -> m.Map:
     says = version.spec.manifest.durability
     loses = {
         "none": "everything: one call is answered 105 state_lost, then it begins anew",
-        "checkpoint": f"calls since the last checkpoint: at most those of {says.seconds:g} s, about {says.calls}",
+        "checkpoint": f"unsaved_calls: at most those of {says.seconds:g} s, about {says.calls}; more while the store does not answer",
         "sync": "nothing that was answered",
     }
-    about = loses[says.local] if record.mode == "local" else "nothing that was answered"
+    about = loses[says.local] if mode == "local" else "nothing that was answered"
     return {"durability": says.local, "on_partition": says.on_partition, "crash_loses": about}
 
 

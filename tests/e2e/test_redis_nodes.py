@@ -76,7 +76,8 @@ def test_sessions_of_both_modes_live_in_redis(site: Site) -> None:
 
 
 def test_without_its_store_a_node_serves_what_it_has(site: Site) -> None:
-    """Redis killed: local-state calls go on, remote-state calls are certainly not run; back again, all goes on."""
+    """Redis killed: local-state calls go on, and their node says how many are not stored; remote-state calls are
+    certainly not run; back again, all goes on."""
     here, there = site.devices
     for session in ("far", "near"):
         here.call("counter", session, "incr")
@@ -86,6 +87,9 @@ def test_without_its_store_a_node_serves_what_it_has(site: Site) -> None:
     until(lambda: site.store()["state"].startswith("failing: "))
     assert [outcome(device, "far") for device in site.devices * 3] == [106] * 6
     assert [there.once("counter", "near", "incr", call_id=os.urandom(16))[0] for _ in range(5)] == [3, 4, 5, 6, 7]
+    said = edgectl(site.nodes.addresses["n1"], "session", "get", "counter/near")
+    assert (said["version"], said["serving"], said["state_bytes"]) == (7, True, None)
+    assert said["unsaved_calls"] == 7 - said["stored_version"] >= 5
     with pytest.raises(NotRunRetry) as caught:
         site.move("localize", "far", to="n1")
     assert caught.value.code == 106

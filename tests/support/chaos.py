@@ -202,15 +202,17 @@ class Chaos:
 
     async def _would_lose(self, name: str) -> dict[int, tuple[int, int]]:
         """By session what `session get` says that a crash of its owner would lose, and how many calls had been acknowledged."""
-        said = {}
-        try:
-            async with connect([self._nodes.addresses[name]], name="chaos", role="operator") as mesh:
-                for number, tally in enumerate(self.account.tallies):
-                    acknowledged = tally.acknowledged
+        said, refused = {}, ""
+        async with connect([self._nodes.addresses[name]], name="chaos", role="operator") as mesh:
+            for number, tally in enumerate(self.account.tallies):
+                acknowledged = tally.acknowledged
+                try:
                     row, _ = await mesh.request("session.get", {"function": "counter", "session": f"s{number}"})
-                    said[number] = (row["unsaved_calls"], acknowledged)
-        except CallError as error:
-            log.info("of %s: %s", name, error)
+                except CallError as error:  # its owner has just been killed, or the store is paused
+                    refused = str(error)
+                    continue
+                said[number] = (row["unsaved_calls"], acknowledged)
+        log.info("%d of %d said what would be lost; %s", len(said), len(self.account.tallies), refused)
         return said
 
     async def _pause(self) -> None:
@@ -228,6 +230,9 @@ def free_port() -> int:
         port: int = free.getsockname()[1]
         return port
 
+
+CHECKPOINT_CALLS = 50
+"""After so many calls a function that does not say otherwise has a checkpoint, if the store answers."""
 
 DURABILITY = {"sync": 'local = "sync"', "checkpoint": 'local = "checkpoint"'}
 
@@ -255,9 +260,11 @@ def main(durability: str, *words: str) -> int:
 def told_of(losses: list[Loss]) -> str:
     """The losses in one line."""
     calls = sorted(loss.calls for loss in losses)
+    beyond = sum(number > CHECKPOINT_CALLS for number in calls)
     asked = [loss for loss in losses if loss.allowed is not None]
     return (
-        f"lost {sum(calls)} in {len(calls)} crashes of an owner: {calls[len(calls) // 2]} in the middle, {calls[-1]} at most; "
+        f"lost {sum(calls)} in {len(calls)} crashes of an owner: {calls[len(calls) // 2]} in the middle, {calls[-1]} at most, "
+        f"{beyond} of them more than {CHECKPOINT_CALLS}; "
         f"{sum(loss.told for loss in losses)} told, {len(asked)} asked for before; "
         f"the oldest lost call was {max((loss.age for loss in asked), default=0.0):.1f} s old"
     )
