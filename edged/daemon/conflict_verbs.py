@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import trio
 
 from edged.core import effects as fx
-from edged.core.records import Load, Loaded, Record, SessionKey, Write, Written
+from edged.core.records import (
+    MAX_PAGE,
+    Listed,
+    ListSessions,
+    Load,
+    Loaded,
+    Record,
+    SessionKey,
+    Write,
+    Written,
+)
 from edged.core.window import MAX_WINDOW_BYTES
 from edged_protocol import messages as m
 from edged_protocol.errors import CallError, Code, call_error
@@ -30,7 +40,23 @@ KEEP = 128
 
 async def node_forget(node: "Node", link: Link, request: m.Request) -> Answer:
     """A node is lost for good: sessions that wait for it may be taken over."""
-    return await node.leasing.forget(text(request, "node")), None
+    name = text(request, "node")
+    unheard = node.gossip.core.member(name) is None and name != node.name
+    if unheard and await node.leasing.lease_of(name) is None and not await _owns_any(node, name):
+        raise node.peers.absent(name)
+    return await node.leasing.forget(name), None
+
+
+async def _owns_any(node: "Node", name: str) -> bool:
+    """Whether the store has a session of it: without a lease too, as after a copy from elsewhere, somebody has to be able
+    to free it."""
+    after: SessionKey | None = None
+    while True:
+        page = await asked(node, ListSessions(None, after, MAX_PAGE))
+        rows = page.rows if isinstance(page, Listed) else ()
+        if not rows or any(record.owner == name for _, record in rows):
+            return bool(rows)
+        after = rows[-1][0]
 
 
 async def session_conflicts(node: "Node", link: Link, request: m.Request) -> Answer:
@@ -77,6 +103,8 @@ async def session_conflict(node: "Node", link: Link, request: m.Request) -> Answ
     """Export, restore or discard one copy; done by the node that has it."""
     id_, act = text(request, "id"), text(request, "do")
     holder = id_.rpartition(":")[0]
+    if not holder:
+        raise call_error(Code.BAD_REQUEST, f"{id_!r:.80} is not the id of a copy, NODE:NUMBER", {"not_found": True})
     if holder != node.name:
         reply = await node.peers.ask(holder, request.verb, request.params)
         return reply.result, reply.blob

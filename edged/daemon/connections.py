@@ -18,6 +18,7 @@ from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.connection import Connection
 from edged_protocol.errors import Code, RemoteProtocolError
+from edged_protocol.ids import valid_name
 from edged_protocol.limits import MAX_FRAME, MAX_FRAME_TRUSTED, MAX_INFLIGHT, PROTO
 
 from . import session_verbs, verbs
@@ -97,6 +98,8 @@ class Connections:
             raise RemoteProtocolError("forbidden", "containers have a socket of their own")
         if role == "node" and hello.info.get("mesh") != mesh:
             raise RemoteProtocolError("wrong_mesh", f"this is mesh {mesh}")
+        if role == "node" and not _says_who(hello.info):
+            raise RemoteProtocolError("bad_handshake", "a node says its name and its boot")
         if role == "device" and len(self.links) > self._most:
             raise RemoteProtocolError("full", "this node has as many connections as it can hold")
         link.role, link.name = role, hello.info["name"][:63]
@@ -208,6 +211,12 @@ class Connections:
         else:
             link.inflight += 1
             self._nursery.start_soon(verbs.answer, self._node, link, message)
+
+
+def _says_who(info: m.Map) -> bool:
+    """Whether a node's HELLO can be answered: others are told its name, and its boot tells its lives apart."""
+    boot = info.get("boot")
+    return valid_name(info["name"]) and isinstance(boot, str) and boot != ""
 
 
 def _send_now(link: Link, message: m.Message) -> None:

@@ -87,12 +87,7 @@ class Leasing:
     async def forget(self, node: str) -> m.Map:
         """An operator says that `node` is lost for good: its lease is replaced by one that nobody renews, unless
         it does so itself because it is not. Raises CallError."""
-        outcome = await ask(self._store, ReadLeases())
-        if not isinstance(outcome, LeaseTable):
-            reason = outcome.reason if isinstance(outcome, StoreFailed) else "no leases"
-            raise call_error(Code.STORE_UNAVAILABLE, reason)
-        self.core.observed(outcome, boottime())
-        seen = self.core.seen(node)
+        seen = await self.lease_of(node)
         if seen is not None and node not in self.core.lost and seen[0] != FORGOTTEN:
             wait = f"{TAKE * seen[1]:g} s without a renewal have to pass first"
             raise call_error(Code.BAD_REQUEST, f"{node} has a lease that may be good: {wait}")
@@ -101,3 +96,12 @@ class Leasing:
         if isinstance(done, StoreFailed):
             raise call_error(Code.STORE_UNAVAILABLE, done.reason)
         return {"node": node, "taken_over_in_s": TAKE * ttl}
+
+    async def lease_of(self, node: str) -> tuple[str, float] | None:
+        """Boot and length of a node's lease, as the store has it. Raises CallError."""
+        outcome = await ask(self._store, ReadLeases())
+        if not isinstance(outcome, LeaseTable):
+            reason = outcome.reason if isinstance(outcome, StoreFailed) else "no leases"
+            raise call_error(Code.STORE_UNAVAILABLE, reason)
+        self.core.observed(outcome, boottime())
+        return self.core.seen(node)

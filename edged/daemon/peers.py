@@ -222,10 +222,10 @@ class Peers:
         """Which life of a peer this node talks to. Raises CallError."""
         link = self._node.relay.peers.get(name)
         if link is None:
-            raise self._absent(name)
+            raise self.absent(name)
         return str(link.info.get("boot", ""))
 
-    def _absent(self, name: str) -> CallError:
+    def absent(self, name: str) -> CallError:
         """Why there is no connection to a node: nobody has heard of it, or it is away."""
         core = self._node.gossip.core
         if core.member(name) is not None:
@@ -262,7 +262,7 @@ class Peers:
         """One verb for a peer. Raises CallError."""
         link = self._node.relay.peers.get(peer)
         if link is None:
-            raise self._absent(peer)
+            raise self.absent(peer)
         answer: list[m.Reply | m.Error] = []
         came = trio.Event()
 

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 
 from edged.config import parse_config
 from edged.core import records as r
-from edged.daemon import watched_store
+from edged.daemon import conflict_verbs, watched_store
+from edged.daemon.link import Link
 from edged.daemon.node import Node
 from edged.daemon.status import introduction, status
 from edged.daemon.stores import StoreStatistics
+from edged_protocol import messages as m
 from edged_protocol.errors import CallError, Code
 
 WRITE = r.Write(
@@ -162,3 +164,22 @@ async def test_a_stopping_node_runs_nothing_for_others(node: Node) -> None:
         with pytest.raises(CallError) as caught:
             await attempt()
         assert caught.value.code == Code.DRAINING
+
+
+async def test_a_node_is_forgotten_that_was_heard_of(node: Node, store: FakeStore) -> None:
+    """A lease in the store, or a session that names it, is enough; a name that is nowhere is a mistake."""
+    store.answers[r.ReadLeases] = r.LeaseTable(())
+    store.answers[r.Renew] = r.Leased(True, 1)
+
+    async def forgotten(name: str) -> bool:
+        try:
+            await conflict_verbs.node_forget(node, cast(Link, None), m.Request(1, "node.forget", {"node": name}))
+        except CallError as error:
+            assert (error.code, error.meta["not_found"]) == (Code.BAD_REQUEST, True)
+            return False
+        return True
+
+    assert not await forgotten("n7")
+    record = r.Record(1, "local", "n7", "b", 1, None, None, False, 1, 0.0, None)
+    store.answers[r.ListSessions] = r.Listed(((r.SessionKey("f", "s"), record),))
+    assert await forgotten("n7")

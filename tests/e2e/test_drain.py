@@ -75,7 +75,7 @@ def test_events_of_all_nodes(nodes: Nodes) -> None:
         operator.request("session.externalize", key)
     command = [sys.executable, "-m", "edgectl.cli", "--node", first, "-o", "json", "events"]
     told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    items = [json.loads(line) for line in told.splitlines()]
+    items = json.loads(told)
     moves = [(item["node"], item["event"]) for item in items if item.get("session") == "s"]
     assert moves == [
         ("n2", "session.localized"),
@@ -108,6 +108,8 @@ def test_a_node_that_is_not_there_is_told_from_one_that_is_away(nodes: Nodes) ->
 
     assert tried("drain", "n7") == (3, "201 bad_request: no node named n7; there are n1, n2")
     assert tried("undrain", "n7")[0] == 3
+    assert tried("node", "forget", "n7") == (3, "201 bad_request: no node named n7; there are n1, n2")
+    assert tried("session", "discard", "copy")[0] == 3 and "NODE:NUMBER" in tried("session", "discard", "copy")[1]
     deploy(first, COUNTER)
     assert tried("session", "localize", "counter/s", "--to", "n7")[0] == 3
     nodes.signal("n2", signal.SIGKILL)

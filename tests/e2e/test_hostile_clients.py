@@ -398,3 +398,12 @@ def test_a_container_that_ends_at_once(node: Node, tmp_path: Path) -> None:
             with pytest.raises(CallError, match="edgectl logs gone") as caught:
                 operator.once("gone", session, "m", timeout_ms=20_000)
             assert caught.value.code == 104
+
+
+@pytest.mark.parametrize("wrong", [{"boot": None}, {"boot": ""}, {"name": "No Name"}, {"name": ""}])
+def test_a_node_that_does_not_say_who_it_is(node: Node, wrong: dict[str, Any]) -> None:
+    """Without a boot, or under what is no name, it is not let in: others would be told of it."""
+    info = {"proto": 1, "role": "node", "mesh": "edged", "name": "n9", "boot": "b"} | wrong
+    with witness(node), closing(dialled(node, greeted=False)) as sock:
+        sock.sendall(encode(m.Hello(info)))
+        assert received(sock)[:2] == [3, "bad_handshake"]

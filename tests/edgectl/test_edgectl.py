@@ -305,17 +305,18 @@ def test_a_directory_without_manifest_is_not_sent(
 
 @pytest.mark.parametrize("follow", [False, True])
 def test_logs_are_a_line_per_item(broker: FakeBroker, run: Run, follow: bool) -> None:
-    """JSON lines for programs; for people text that cannot drive the terminal."""
-    item = {"node": "n1", "container": "c1", "line": "\x1b[2Jhello"}
+    """For people text that cannot drive the terminal; for programs one JSON list, and what goes on for ever as JSON lines."""
+    item = {"node": "n1", "container": "c1", "line": "\x1b[2J\x9b2Jhello"}
     broker.script["function.logs"] = lambda asked: [
         m.Item(asked.id, item, False),
         m.Item(asked.id, item, False),
         m.Item(asked.id, None, True),
     ]
     flag = ["-f"] if follow else []
-    lines = run("-o", "json", "logs", "counter", *flag).stdout.splitlines()
-    assert [json.loads(line) for line in lines] == [item, item]
-    assert run("logs", "counter", *flag).stdout == "n1/c1  \\x1b[2Jhello\n" * 2
+    said = run("-o", "json", "logs", "counter", *flag).stdout
+    assert "\x9b" not in said
+    assert ([json.loads(line) for line in said.splitlines()] if follow else json.loads(said)) == [item, item]
+    assert run("logs", "counter", *flag).stdout == "n1/c1  \\x1b[2J\\x9b2Jhello\n" * 2
     asked = broker.seen[0]
     assert isinstance(asked, m.Request)
     assert asked.params == {"name": "counter", "follow": follow}

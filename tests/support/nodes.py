@@ -128,11 +128,12 @@ def deploy(address: str, directory: Path) -> None:
 
 
 def edgectl(address: str, *words: str) -> Any:
-    """One command; its JSON document, or documents of a line each."""
+    """One command; its JSON document, of events each as one."""
     command = [sys.executable, "-m", "edgectl.cli", "--node", address, "-o", "json", *words]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout) if words[0] != "events" else ended.stdout.splitlines()
+    said = json.loads(ended.stdout)
+    return said if words[0] != "events" else [json.dumps(item) for item in said]
 
 
 def events(address: str) -> list[tuple[str, str, str]]:

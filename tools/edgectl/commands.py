@@ -5,7 +5,7 @@ Plain functions over one connection; refuses to know how options are declared an
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,10 +292,9 @@ def _of_node(node: str | None) -> dict[str, Any]:
 
 
 def events(desk: Desk, watch: bool) -> None:
-    """`edgectl events [--watch]`: a line per event, in JSON as well."""
+    """`edgectl events [--watch]`: a line per event, in JSON as well while it goes on."""
     with _until_interrupted(watch), desk.connect() as mesh:
-        for item in mesh.stream("mesh.events", {"follow": watch}):
-            _show_line(desk, item, _event_line)
+        _show_items(desk, mesh.stream("mesh.events", {"follow": watch}), _event_line, watch)
 
 
 def _event_line(item: Any) -> str:
@@ -345,11 +344,10 @@ def discover(desk: Desk, mesh: str | None, wait: float) -> None:
 
 
 def logs(desk: Desk, function: str, follow: bool) -> None:
-    """`edgectl logs FN [-f]`: a line per item, in JSON as well."""
+    """`edgectl logs FN [-f]`: a line per item, in JSON as well while it goes on."""
     name = arguments.function_name(function)
     with _until_interrupted(follow), desk.about(name) as mesh:
-        for item in mesh.stream("function.logs", {"name": name, "follow": follow}):
-            _show_line(desk, item, _log_line)
+        _show_items(desk, mesh.stream("function.logs", {"name": name, "follow": follow}), _log_line, follow)
 
 
 @contextmanager
@@ -362,13 +360,20 @@ def _until_interrupted(follow: bool) -> Iterator[None]:
             raise
 
 
-def _show_line(desk: Desk, item: Any, line: Callable[[Any], str]) -> None:
-    if isinstance(item, dict) and "missing" in item:
-        click.echo(printable(f"{item.get('node')}: {item['missing']}"), err=True)
-    elif desk.json or not isinstance(item, dict):
-        click.echo(printable(to_json(item, None)))
-    else:
-        click.echo(printable(line(item)))
+def _show_items(desk: Desk, items: Iterable[Any], line: Callable[[Any], str], endless: bool) -> None:
+    """In JSON one list, as of every command; of what does not end, an object on each line."""
+    rows: list[Any] = []
+    for item in items:
+        if isinstance(item, dict) and "missing" in item:
+            click.echo(printable(f"{item.get('node')}: {item['missing']}"), err=True)
+        elif desk.json and not endless:
+            rows.append(item)
+        elif desk.json or not isinstance(item, dict):
+            click.echo(to_json(item, None))
+        else:
+            click.echo(printable(line(item)))
+    if desk.json and not endless:
+        click.echo(to_json(rows))
 
 
 def _log_line(item: Any) -> str:

@@ -12,8 +12,9 @@ Row = Mapping[str, Any]
 
 
 def to_json(value: Any, indent: int | None = 2) -> str:
-    """One JSON document; byte strings as hex, numbers JSON does not have as strings."""
-    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    """One JSON document; byte strings as hex, numbers JSON does not have as strings, what may drive a terminal escaped."""
+    text = json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def _plain(value: Any) -> Any:

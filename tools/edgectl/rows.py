@@ -119,7 +119,7 @@ COMMANDS = (
     Row(
         "events",
         commands.events,
-        "What happened on all nodes. With -o json each line is a JSON object.",
+        "What happened on all nodes. With -o json a list; with --watch, an object on each line.",
         "edgectl events --watch",
         (click.Option(["-w", "--watch"], is_flag=True, help="go on until interrupted"),),
     ),
@@ -192,7 +192,7 @@ COMMANDS = (
     Row(
         "logs",
         commands.logs,
-        "What FN's containers printed, on all nodes. With -o json each line is a JSON object.",
+        "What FN's containers printed, on all nodes. With -o json a list; with --follow, an object on each line.",
         "edgectl logs counter -f",
         (_FUNCTION, click.Option(["-f", "--follow"], is_flag=True, help="go on until interrupted")),
     ),
