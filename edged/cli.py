@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from .mistakes import or_exit
 from .plan import plan
 from .sim import sim
 
@@ -28,9 +29,10 @@ def run(config: Path) -> None:
 
     Example: edged run --config /etc/edged/edged.toml
     """
+    from edged.config import load_config
     from edged.daemon.main import run_node
 
-    sys.exit(run_node(_checked(config)))
+    sys.exit(run_node(or_exit(load_config, config)))
 
 
 @main.command()
@@ -40,7 +42,9 @@ def check(file: Path) -> None:
 
     Example: edged check /etc/edged/edged.toml
     """
-    _checked(file)
+    from edged.config import load_config
+
+    or_exit(load_config, file)
     click.echo(f"{file}: ok")
 
 
@@ -65,21 +69,6 @@ def dev(nodes: int, data_dir: Path | None, containers: int) -> None:
     from edged.daemon.dev import run_mesh
 
     sys.exit(run_mesh(nodes, data_dir, containers))
-
-
-def _checked(path: Path):  # type: ignore[no-untyped-def]
-    from edged.config import load_config
-    from edged.core.schema import Mistakes
-
-    try:
-        return load_config(path)
-    except Mistakes as mistakes:
-        for line in mistakes.lines:
-            click.echo(line, err=True)
-        sys.exit(1)
-    except OSError as error:
-        click.echo(f"{path}: {error.strerror}", err=True)
-        sys.exit(1)
 
 
 main.add_command(plan)

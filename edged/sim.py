@@ -27,21 +27,13 @@ def sim(scenario: Path, seed: int | None, output: str) -> None:
 
     Example: edged sim configs/scenarios/paper-latency.toml
     """
-    from edged.core.schema import Mistakes
     from edged.lab.compare import compare
     from edged.lab.scenario import load_scenario
 
     from . import sim_text
+    from .mistakes import or_exit
 
-    try:
-        found = load_scenario(scenario, seed)
-    except Mistakes as mistakes:
-        for line in mistakes.lines:
-            click.echo(line, err=True)
-        sys.exit(1)
-    except OSError as error:
-        click.echo(f"{scenario}: {error.strerror}", err=True)
-        sys.exit(1)
+    found = or_exit(lambda path: load_scenario(path, seed), scenario)
     with _progress() as told:
         outcome = compare(found, told)
     if output == "json":

@@ -39,7 +39,8 @@ containers = {containers}
 
 def run_mesh(count: int, data_dir: Path | None, containers: int) -> int:
     """Start the nodes, print where they are, wait for a signal, stop them."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)  # a script that starts it behind itself has SIGINT ignored
     with tempfile.TemporaryDirectory(prefix="edged-dev-") as fresh:
         root = data_dir or Path(fresh)
         nodes: list[tuple[subprocess.Popen[bytes], dict[str, Any]]] = []

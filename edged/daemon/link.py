@@ -149,6 +149,13 @@ class Link:
         if self._blocked:
             self._bound()
             return
+        self._write()
+        if self._pending and self._nursery is not None and not self.closed:
+            self._blocked = True
+            self._nursery.start_soon(self._drain)
+
+    def _write(self) -> None:
+        """As much as the socket takes now."""
         data = self._joined()
         try:
             sent = self._sock.send(data)
@@ -159,9 +166,6 @@ class Link:
             return
         self._pending = len(data) - sent
         self._out = [memoryview(data)[sent:]] if self._pending else []
-        if self._pending and self._nursery is not None:
-            self._blocked = True
-            self._nursery.start_soon(self._drain)
 
     async def _drain(self) -> None:
         while self._out and not self.closed:
@@ -170,18 +174,7 @@ class Link:
             if scope.cancelled_caught:
                 self.cut("it takes nothing")
                 return
-            self._blocked = False
-            data = self._joined()
-            try:
-                sent = self._sock.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError as error:
-                self.cut(str(error))
-                return
-            self._blocked = True
-            self._pending = len(data) - sent
-            self._out = [memoryview(data)[sent:]] if self._pending else []
+            self._write()
         self._blocked = False
 
     def _joined(self) -> bytes | memoryview:

@@ -1,10 +1,7 @@
 """Both fronts of the client library against three real daemons, one of which is killed under load."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -14,10 +11,10 @@ from typing import Any
 
 import pytest
 import trio
+from support.dev_mesh import dev_mesh
 
 from edged_protocol import blocking, trio_client
 from edged_protocol.blocking import Pending
-from edged_protocol.bundle import bundle_hash, pack_directory
 from edged_protocol.client import Statistics
 from edged_protocol.errors import RanError
 
@@ -35,29 +32,9 @@ IN_FLIGHT = 250
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[list[dict[str, Any]]]:
-    """`edged dev --nodes 3` with counter deployed; the store is on the first node."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "edged.cli", "dev", "--nodes", "3"),
-            *("--data-dir", str(tmp_path)),
-        ],
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    try:
-        rows: list[dict[str, Any]] = json.loads(process.stdout.readline())["nodes"]
-        with blocking.connect([rows[0]["address"]], name="operator", role="operator") as mesh:
-            data = pack_directory(COUNTER)
-            piece = {"hash": bundle_hash(data), "offset": 0, "total": len(data)}
-            mesh.request("function.upload", piece, data)
-            said, _ = mesh.request("function.deploy", {"hash": piece["hash"]})
-            assert said["nodes"] == ["dev-1", "dev-2", "dev-3"]
+    """Three nodes with counter deployed; the store is on the first."""
+    with dev_mesh(3, tmp_path, "counter") as rows:
         yield rows
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        process.stdout.close()
 
 
 class Load:

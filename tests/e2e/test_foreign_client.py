@@ -4,16 +4,15 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.dev_mesh import dev_mesh
 from support.wire_client import WireClient
 
 from edged_protocol import messages as m
@@ -41,25 +40,8 @@ def node() -> str:
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
     """Two nodes with counter deployed."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "edged.cli", "dev", "--nodes", "2"),
-            *("--data-dir", str(tmp_path_factory.mktemp("mesh"))),
-        ],
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    try:
-        nodes: list[dict[str, Any]] = json.loads(process.stdout.readline())["nodes"]
-        operator = WireClient(nodes[0]["address"], "operator")
-        assert operator.deploy(ROOT / "configs/functions/counter")["nodes"] == ["dev-1", "dev-2"]
-        operator.close()
+    with dev_mesh(2, tmp_path_factory.mktemp("mesh"), "counter") as nodes:
         yield nodes
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        process.stdout.close()
 
 
 def start(node: str, address: str, *words: str) -> subprocess.Popen[str]:

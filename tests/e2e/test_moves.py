@@ -11,36 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.dev_mesh import FUNCTIONS, dev_mesh
 from support.wire_client import WireClient
 
 from edged_protocol.blocking import connect
 from edged_protocol.errors import NotRunRetry
 
-FUNCTIONS = Path(__file__).parents[2] / "configs" / "functions"
 EDGED = [sys.executable, "-m", "edged.cli"]
 
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
-    """`edged dev --nodes 3` with counter and echo deployed, its data below a relative path."""
-    process = subprocess.Popen(
-        [*EDGED, "dev", "--nodes", "3", "--data-dir", "data"],
-        cwd=tmp_path_factory.mktemp("mesh"),
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    try:
-        nodes: list[dict[str, Any]] = json.loads(process.stdout.readline())["nodes"]
-        operator = WireClient(nodes[0]["address"], "operator")
-        for name in ("counter", "echo"):
-            operator.deploy(FUNCTIONS / name)
-        operator.close()
+    """Three nodes with counter and echo, their data below a relative path."""
+    folder = tmp_path_factory.mktemp("mesh")
+    with dev_mesh(3, Path("data"), "counter", "echo", cwd=folder) as nodes:
         yield nodes
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        process.stdout.close()
 
 
 def test_remembered_answers_of_any_size_move_along(mesh: list[dict[str, Any]]) -> None:

@@ -2,6 +2,8 @@
 
 import signal
 import socket
+import subprocess
+import sys
 from collections import deque
 from contextlib import closing
 from pathlib import Path
@@ -233,3 +235,20 @@ def test_what_cannot_be_saved_is_named(nodes: Nodes) -> None:
     assert "ERROR" in line
     assert "counter/s is not saved: state store: " in line
     assert line.endswith("calls lost: 3")
+
+
+def test_a_mesh_that_a_script_began_ends_by_sigint(tmp_path: Path) -> None:
+    """A shell starts what it puts behind itself with SIGINT ignored: `edged dev` ends by it all the same."""
+    dev = subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "edged.cli", "dev", "--data-dir", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert dev.stdout is not None
+        assert dev.stdout.readline()
+        dev.send_signal(signal.SIGINT)
+        assert dev.wait(60) == 0
+    finally:
+        dev.kill()
+        dev.communicate()
