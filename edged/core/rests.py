@@ -21,8 +21,9 @@ class Rests:
         self._since: OrderedDict[SessionKey, tuple[int, float]] = OrderedDict()
 
     def seen(self, key: SessionKey, epoch: int, now: float) -> None:
-        """The session is at `epoch`."""
-        if epoch <= self._since.get(key, (0, 0.0))[0]:
+        """The session is at `epoch`, and was so at `now`: the earliest such time counts."""
+        known, since = self._since.get(key, (0, float("-inf")))
+        if epoch < known or (epoch == known and now >= since):
             return
         self._since[key] = epoch, now
         self._since.move_to_end(key)
@@ -31,5 +32,12 @@ class Rests:
 
     def since(self, key: SessionKey) -> float:
         """Monotonic seconds; -inf for one that has never moved."""
-        known = self._since.get(key)
-        return float("-inf") if known is None else known[1]
+        return self.known(key)[1]
+
+    def known(self, key: SessionKey) -> tuple[int, float]:
+        """The epoch since which it rests, and since when; 0 for one that has never moved."""
+        return self._since.get(key, (0, float("-inf")))
+
+    def left(self, key: SessionKey, dwell: float, now: float) -> float:
+        """Seconds that it has to rest yet; none once they are not above 0."""
+        return self.since(key) + dwell - now

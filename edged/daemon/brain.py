@@ -149,12 +149,21 @@ class Brain:
         """Raises CallError."""
         node, key = self._node, move.session
         if not move.to:
-            await node.moves.move(key, "externalize", "")
+            await node.moves.move(key, "externalize", "", dwells=True)
         elif move.to == node.name:
-            await node.moves.move(key, "localize", "")
+            await node.moves.move(key, "localize", "", dwells=True)
         else:
-            params = {**key._asdict(), "here": True, "cause": "network"}
-            await node.peers.ask(move.to, "session.localize", params)
+            reply = await node.peers.ask(move.to, "session.localize", self._asked(key))
+            epoch = reply.result.get("epoch")
+            if type(epoch) is int:
+                node.router.located(key, move.to, epoch)
+                node.seating.rests.seen(key, epoch, trio.current_time())
+
+    def _asked(self, key: SessionKey) -> m.Map:
+        """What a node that shall have a session may not know of it. Durations, since its clock is another one."""
+        wish, (epoch, since) = self.ledger.wish(key), self._node.seating.rests.known(key)
+        rested = {"epoch": epoch, "rested_ms": int((trio.current_time() - since) * 1000)} if epoch else {}
+        return {**key._asdict(), "here": True, "cause": "network", **rested, **({"wish": wish} if wish else {})}
 
     # What is asked of it
 
@@ -166,7 +175,7 @@ class Brain:
         policy = version.spec.manifest.modes.policy if version else "pinned-remote"
         if policy != "auto" or wanted == "remote" or seat is None or seat.local:
             return not policy.startswith("pinned")
-        if key.function not in self._room or now - seat.rests.since(key) < seat.rules.min_dwell:
+        if key.function not in self._room or seat.rests.left(key, seat.rules.min_dwell, now) > 0:
             return True  # no plan yet; or it does not move now, which the session knows itself
         self._room[key.function] -= 1
         return self._room[key.function] >= 0

@@ -47,13 +47,13 @@ class Follower:
         seat = self._relay.seats.get(key)
         if seat is None or not seat.local or self._relay.draining:
             return False
-        dwelt = trio.current_time() - seat.rests.since(key) >= seat.rules.min_dwell
+        dwelt = seat.rests.left(key, seat.rules.min_dwell, trio.current_time()) <= 0
         return dwelt and node in self._peers.with_room_for(key.function)
 
     async def _move(self, key: SessionKey, node: str) -> None:
         self._following.forget(key)
         try:
-            await self._moves.move(key, "migrate", node)
+            await self._moves.move(key, "migrate", node, dwells=True)
         except CallError as error:
             log.warning("%s/%s does not follow its client to %s: %s", *key, node, error)
         else:

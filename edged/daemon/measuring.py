@@ -29,10 +29,12 @@ class Measuring:
         self.grants: Grants = lambda key, mode: True
 
     def arrived(self, call: Call, link: Link, now: float) -> None:
-        """A call of a session came over a connection."""
+        """A call of a session came over a connection; wherever it runs, the node where it entered knows its wish."""
         if call.session is not None:
-            via = link.name if link.role == "node" else ""
-            self.ledger.called(SessionKey(call.function, call.session), via, now)
+            via, key = link.name if link.role == "node" else "", SessionKey(call.function, call.session)
+            self.ledger.called(key, via, now)
+            if call.prefer is not None:
+                self.ledger.wished(key, "local" if call.prefer == "local" else "remote", now)
 
     def ran(self, call: Call, meta: Map | None) -> None:
         """A container ran a call; its application's wish is taken out where it is not granted."""

@@ -75,11 +75,12 @@ class Moves:
         """Waits for the lease of this node."""
 
     async def move(
-        self, key: SessionKey, move: str, to: str, forced: bool = False, frozen: bool = False
+        self, key: SessionKey, move: str, to: str, forced: bool = False, frozen: bool = False, dwells: bool = False
     ) -> m.Map:
         """Run one move of a session here and wait for its end; what `session.*` answers. Raises CallError.
 
-        A migration goes on whatever its pause when it is `forced`, and copies nothing before it when it is `frozen`.
+        A migration goes on whatever its pause when it is `forced`, and copies nothing before it when it is `frozen`;
+        what is no operator's (`dwells`) is refused within the session's dwell time.
         """
         self._check(key, move)
         if move == "localize":
@@ -89,7 +90,7 @@ class Moves:
         ending, now = _Ending(), trio.current_time()
         move_id = secrets.token_bytes(16)
         seat = self._relay.seating.seat(key)
-        self._relay.seating.perform(seat, lambda s: s.want(move, ending, to, move_id, now, forced, frozen))
+        self._relay.seating.perform(seat, lambda s: s.want(move, ending, to, move_id, now, forced, frozen, dwells))
         self._relay.settle()
         with trio.move_on_after(MOVE_SECONDS):
             await ending.came.wait()

@@ -177,23 +177,25 @@ async def session_move(node: "Node", link: Link, request: m.Request) -> Answer:
     how = bool(request.params.get("force")), bool(request.params.get("stop"))
     network = request.params.get("cause") == "network"
     if network:
-        _check_rested(node, key)
+        _learn(node, key, request)
     if move != "externalize":
         await node.deployments.followed_by(to or node.name, key.function)
-    result = await node.moves.move(key, move, to or "", *how)
+    result = await node.moves.move(key, move, to or "", *how, network)
     if not network:
         _hold(node, key, result["mode"])
     return result, None
 
 
-def _check_rested(node: "Node", key: SessionKey) -> None:
-    """Another node's plan may not know that the session has just moved. Raises CallError."""
-    version = node.workers.version_for(*key)
-    dwell = version.spec.manifest.modes.min_dwell if version is not None else 0.0
-    left = node.seating.rests.since(key) + dwell - trio.current_time()
-    if left > 0:
-        text = f"the session has just moved: it rests for {left:.1f} s more"
-        raise call_error(Code.MOVING, text, {"retry_after_ms": int(left * 1000) + 1})
+def _learn(node: "Node", key: SessionKey, request: m.Request) -> None:
+    """What another node's plan knows of the session, and this one may not: since when it rests, what its application
+    wants. Raises CallError."""
+    now, wish = trio.current_time(), request.params.get("wish")
+    epoch, rested = (request.params.get(name, 0) for name in ("epoch", "rested_ms"))
+    if not all(type(value) is int and value >= 0 for value in (epoch, rested)) or wish not in (None, "local", "remote"):
+        raise call_error(Code.BAD_REQUEST, f"{request.verb}: epoch and rested_ms are counts, wish is local or remote")
+    node.seating.rests.seen(key, epoch, now - rested / 1000)
+    if wish is not None:
+        node.brain.ledger.wished(key, wish, now)
 
 
 def _hold(node: "Node", key: SessionKey, mode: Mode) -> None:

@@ -1,25 +1,25 @@
 """The brain of one node: it measures, tells the others, looks at what it knows, and does what the policy says.
 
-Decides nothing: `edged.core.planning.policy` does. Stands for the daemon's wiring of it.
+Decides nothing: `edged.core.planning.policy` does, on what `edged.core.planning.ledger` has noted. Stands for the
+daemon's wiring of them.
 """
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from edged.core.calls import Call
-from edged.core.estimates import Mean, Rate
 from edged.core.planning.figures import figures
+from edged.core.planning.ledger import Ledger
 from edged.core.planning.policy import plan
 from edged.core.planning.target import kept
 from edged.core.planning.view import Figures, Function, Move, Peer, Session, View, figures_of, told
-from edged.core.records import SessionKey
+from edged.core.records import Mode, SessionKey
 from edged.core.sessions import Seat
 from edged.core.transition import S
 
 if TYPE_CHECKING:
     from .node import Node
-
-GONE = 900.0
-"""Seconds without a call after which a session is not thought of any more."""
 
 
 def over_the_wire(one: Figures) -> Figures:
@@ -29,24 +29,12 @@ def over_the_wire(one: Figures) -> Figures:
     return read
 
 
-class Known:
-    """What a node notes of one session."""
-
-    __slots__ = ("entrance", "rate", "wish")
-
-    def __init__(self, now: float) -> None:
-        self.rate = Rate(now)
-        self.wish: Any = None
-        self.entrance = ""
-
-
 class Agent:
     """`called` for each call, `round` once a period; `heard` is what gossip brought."""
 
     def __init__(self, node: "Node") -> None:
         self._node = node
-        self._known: dict[SessionKey, Known] = {}
-        self._means = {(name, mode): Mean() for name in node.functions for mode in ("remote", "local", "store")}
+        self.ledger = Ledger()
         self.heard: dict[str, Peer] = {}
         self.told: Peer | None = None
         self._room: dict[str, int] = {}
@@ -56,28 +44,17 @@ class Agent:
     def called(self, call: Call, via: str) -> None:
         """A call came in, from a client here or through node `via`."""
         key, now = SessionKey(call.function, call.session or ""), self._node.clock.now
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = Known(now)
-        else:
-            known.rate.add(now)
-        known.wish = call.prefer
-        known.entrance = via
-
-    def ran(self, function: str, mode: str, seconds: float) -> None:
-        """A container took `seconds` for a call."""
-        self._means[function, mode].add(seconds)
+        self.ledger.called(key, via, now)
+        if call.prefer is not None:
+            self.ledger.wished(key, "local" if call.prefer == "local" else "remote", now)
 
     def grants(self, seat: Seat) -> bool:
-        """Whether a session may have a container here: what only its application asked for has to fit, and to have
-        rested."""
+        """Whether a session may have a container here: what only its application asked for has to fit."""
         node, key = self._node, seat.key
         open_ = sum(node.containers.own.values()) < node.containers.slots - kept(node.containers.slots, len(node.functions))
         if seat.state is S.INVITED or key in self._approved:
             self._approved.discard(key)
             return open_ or not node.mesh.choice.dynamic
-        if node.clock.now - node.rests.since(key) < node.functions[key.function].dwell:
-            return False
         if key.function not in self._room:
             return True
         self._room[key.function] -= 1
@@ -96,44 +73,57 @@ class Agent:
     def _make(self, move: Move) -> None:
         node, key = self._node, move.session
         seat = node.seats.get(key)
+        ended = partial(self._ended, key)
         if move.to == "":
-            node.want(key, "externalize", "")
+            node.want(key, "externalize", asker=ended)
         elif seat is not None and seat.local:
-            node.want(key, "migrate", move.to)
+            node.want(key, "migrate", move.to, asker=ended)
+        elif move.to == node.name:
+            self._approved.add(key)
+            node.want(key, "localize", asker=ended)
         else:
             other = node.mesh.nodes[move.to]
-            node.clock.after(0.0 if other is node else node.mesh.scenario.link, other.agent.welcome, key)
+            node.clock.after(node.mesh.scenario.link, other.agent.welcome, self, key, self.ledger.wish(key), *node.rests.known(key))
 
-    def welcome(self, key: SessionKey) -> None:
-        """A session shall be local here: this node's own plan, or another's that has no slot for it, and may not know
-        that it has just moved."""
+    def _ended(self, key: SessionKey, code: int, message: str, there: str = "", epoch: int = 0) -> None:
+        """A move has ended: one that failed is not tried again before the session's dwell time is over."""
+        if code:
+            self.ledger.moved(key, self._node.clock.now)
+        elif there:
+            self._node.router.located(key, there, epoch)
+            self._node.rests.seen(key, epoch, self._node.clock.now)
+
+    def welcome(self, asker: "Agent", key: SessionKey, wish: Mode | None, epoch: int, since: float) -> None:
+        """Another node, which has no slot for a session, wants it to be local here; it tells what it knows of it."""
         node = self._node
-        if node.alive and node.clock.now - node.rests.since(key) >= node.functions[key.function].dwell:
-            self._approved.add(key)
-            self._node.want(key, "localize", "")
+        if not node.alive:
+            return
+        node.rests.seen(key, epoch, since)
+        if wish is not None:
+            self.ledger.wished(key, wish, node.clock.now)
+
+        def ended(code: int, message: str) -> None:
+            node.clock.after(node.mesh.scenario.link, asker._ended, key, code, message, node.name, node.rests.known(key)[0])
+
+        self._approved.add(key)
+        node.want(key, "localize", asker=ended)
 
     def view(self) -> View:
         """What this node knows now."""
         node, now = self._node, self._node.clock.now
         rows: dict[str, list[Session]] = {name: [] for name in node.functions}
-        for key, known in list(self._known.items()):
-            if now - known.rate.last > GONE:
-                del self._known[key]
-                continue
+        for key in self.ledger.remembered(now):
             seat = node.seats.get(key)
             local = seat is not None and seat.local
-            if not local and (known.entrance or node.router.hint(key)):
+            if not local and (self.ledger.entrance(key) or node.router.hint(key)):
                 continue  # another node looks after it
-            rate, calls = known.rate.look(now)
-            spec = node.functions[key.function]
-            rows[key.function].append(
-                Session(key, "local" if local else "remote", rate, calls, node.rests.since(key), known.wish, spec.state, known.entrance)
-            )
+            row = self.ledger.session(key, "local" if local else "remote", now, node.functions[key.function].state)
+            rows[key.function].append(replace(row, moved=max(row.moved, node.rests.since(key))))
         functions = tuple(self._function(name, sessions) for name, sessions in rows.items())
         return View(node.name, node.containers.slots, functions, tuple(self.heard.values()), settings=node.mesh.settings)
 
     def _function(self, name: str, sessions: list[Session]) -> Function:
-        spec, pool = self._node.functions[name], self._node.containers.pools[name].statistics()
+        spec, pool, times = self._node.functions[name], self._node.containers.pools[name].statistics(), self.ledger.times(name)
         return Function(
             name,
             tuple(sessions),
@@ -142,7 +132,8 @@ class Agent:
             containers=pool.containers,
             busy=pool.busy,
             queued=pool.queued,
-            service_local=self._means[name, "local"].value,
-            service_remote=self._means[name, "remote"].value,
+            service_local=times.local,
+            service_remote=times.remote,
+            store=times.store,
             transition=spec.start,
         )

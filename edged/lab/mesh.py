@@ -123,7 +123,7 @@ class Mesh:
         """The sessions that are local from the beginning."""
         for client in self._spread_out(self._at_first):
             node = self.nodes[self.scenario.nodes[client.node]]
-            node.want(SessionKey(client.function.name, client.session), "localize", "")
+            node.want(SessionKey(client.function.name, client.session), "localize")
 
     def _spread_out(self, many: int) -> list[Client]:
         """The first clients, by turns of the nodes they enter through, as far as these have slots."""
@@ -179,8 +179,6 @@ class Mesh:
             return
         meta = answer.meta or {}
         mode = str(meta.get("mode", "remote"))
-        node_of = self.nodes.get(meta.get("node", ""), node)
-        node_of.agent.ran(visit.client.function.name, mode, meta.get("run_us", 0) / 1e6)
         now = self.clock.now + self.scenario.device
         self.account.answered(visit.sent, now, mode, visit.wished == "local")
         if visit.sent >= self.scenario.warmup:

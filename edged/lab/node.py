@@ -153,15 +153,16 @@ class Node:
 
     def _overlapping(self, call: Call, key: SessionKey) -> None:
         """The paper's model: a remote-state call runs as if it were the session's only one."""
-        owner = self.mesh.store.owner(key)
+        epoch, owner = self.mesh.store.standing(key)
+        self.rests.seen(key, epoch, self.clock.now)
         if owner is not None and owner != self.name:
             self.forward(call, owner)
             return
-        call.state, call.mode = ALONE, "remote"
+        call.state, call.mode, call.entry = ALONE, "remote", epoch
         if not self.containers.submit(call):
             self.answer(fx.Answer(call, 101, b"", "the function's queue is full", None))
         elif call.prefer == "local":
-            self.want(key, "localize", "")
+            self.want(key, "localize")
 
     # Spread over the nodes, as edged.daemon.spread does
 
@@ -281,12 +282,12 @@ class Node:
             seat = self.seats[key] = Seat(key, self.name, self.boot, rules, leases, lambda: self.router.nodes_for(key.function), self.rests)
         return seat
 
-    def want(self, key: SessionKey, move: str, target: str) -> None:
-        """The network's wish."""
+    def want(self, key: SessionKey, move: str, target: str = "", asker: Callable[[int, str], None] | None = None) -> None:
+        """A wish of the network's, which has to wait while the session rests."""
         move_id = next(self._moves).to_bytes(4, "big") + self.boot.encode().ljust(12, b"\0")
         seat = self.seat(key)
         to = f"{target}/{self.mesh.nodes[target].boot}" if target else ""
-        self.perform(seat, seat.want(move, None, to, move_id, self.clock.now))
+        self.perform(seat, seat.want(move, asker, to, move_id, self.clock.now, dwells=True))
 
     def perform(self, seat: Seat, effects: list[fx.Effect]) -> None:
         """Everything a step of a session leads to."""
@@ -353,9 +354,10 @@ class Node:
         """A container answered."""
         if not self.alive:
             return
+        self.agent.ledger.ran(call.function, "remote" if container.seat is None else "local", seconds)
         if call.state is ALONE:
             self.mesh.store.count(2 * self.functions[call.function].state)
-            meta = {"mode": "remote", "node": self.name, "run_us": int(seconds * 1e6)}
+            meta = {"mode": "remote", "node": self.name, "epoch": call.entry, "run_us": int(seconds * 1e6)}
             meta["queue_us"] = int((call.started - call.arrived) * 1e6)
             self.answer(fx.Answer(call, 0, b"", "", meta))
             return

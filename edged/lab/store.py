@@ -72,10 +72,10 @@ class Store:
         self._leases[op.node] = Lease(*op)
         return Leased(True, op.seq)
 
-    def owner(self, key: SessionKey) -> str | None:
-        """The node on which a session is local, without asking: for calls that are not the sessions' own."""
+    def standing(self, key: SessionKey) -> tuple[int, str | None]:
+        """A session's epoch, and the node on which it is local, without asking: for calls that are not the sessions' own."""
         row = self._rows.get(key)
-        return row.record.owner if row is not None and row.record is not None else None
+        return (row.record.epoch, row.record.owner) if row is not None and row.record is not None else (0, None)
 
     def count(self, size: int) -> None:
         """One more question and its answer, which carried `size` bytes of state."""

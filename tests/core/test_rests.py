@@ -22,6 +22,16 @@ def test_it_rests_since_its_epoch_was_first_seen() -> None:
     assert rests.since(KEY) == 5.0
     rests.seen(KEY, 4, 8.0)
     assert rests.since(KEY) == 8.0
+    assert rests.left(KEY, 5.0, 10.0) == 3.0
+
+
+def test_who_knew_of_it_earlier_is_right() -> None:
+    """Another node that has known the session at this epoch for longer is believed, one that has for less is not."""
+    rests = Rests()
+    rests.seen(KEY, 3, 5.0)
+    rests.seen(KEY, 3, 2.0)
+    rests.seen(KEY, 3, 4.0)
+    assert rests.known(KEY) == (3, 2.0)
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -19,10 +19,10 @@ KEY = SessionKey("counter", "one")
 class World:
     """Two nodes, a store and containers that count; what is under way ends in random order."""
 
-    def __init__(self, seed: int, durability: str = "checkpoint") -> None:
+    def __init__(self, seed: int, durability: str = "checkpoint", dwell: float = 0.0) -> None:
         self.random = random.Random(seed)
         self.now = 0.0
-        rules = Rules(("remote", "local"), 0.0, 500, 128, durability, 5, 1.0)
+        rules = Rules(("remote", "local"), dwell, 500, 128, durability, 5, 1.0)
         self.seats = {
             name: Seat(KEY, name, f"boot-{name}", rules, good_lease(name, f"boot-{name}"), lambda: "ab", Rests())
             for name in "ab"
@@ -44,13 +44,13 @@ class World:
         call = Call(node, self.serial, *KEY, "incr", call_id, self.now, 1e9, b"", meta)
         self.do(node, self.seats[node].arrived(call, self.now))
 
-    def want(self, node: str, move: str, target: str = "") -> None:
-        """An operator's move."""
+    def want(self, node: str, move: str, target: str = "", dwells: bool = False) -> None:
+        """An operator's move; with `dwells` the network's."""
         self.wanted += 1
         boot = f"{target}/boot-{target}" if target else ""
         asker = lambda code, message, _: self.done.append((code, message))  # noqa: E731
         move_id = self.random.randbytes(16)
-        self.do(node, self.seats[node].want(move, asker, boot, move_id, self.now))
+        self.do(node, self.seats[node].want(move, asker, boot, move_id, self.now, dwells=dwells))
 
     def do(self, node: str, effects: list[fx.Effect]) -> None:
         """Answers at once, everything else later."""
@@ -231,3 +231,24 @@ def test_a_wish_is_answered_when_the_session_lives_elsewhere() -> None:
     world.want("a", "localize")
     world.run()
     assert [code for code, _ in world.done] == [0, 103]
+
+
+def test_the_record_tells_of_moves_that_nobody_told_of() -> None:
+    """A node that has heard nothing of a session's last move finds its epoch in the record: the session has just moved,
+    for all but operators, and rests from then on."""
+    world = World(3, dwell=5.0)
+    for move in ("localize", "externalize"):
+        world.want("b", move)
+        world.run()
+    world.want("a", "localize", dwells=True)
+    world.run()
+    assert world.done[-1] == (103, "the session has just moved: it rests for 5.0 s more")
+    assert world.seats["a"].quiet
+    world.now += 5.0
+    world.want("a", "localize", dwells=True)
+    world.run()
+    assert world.done[-1] == (0, "")
+    world.want("a", "externalize", dwells=True)
+    world.want("a", "externalize")
+    world.run()
+    assert [code for code, _ in world.done[-2:]] == [103, 0]

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from edged.core.planning.latency import Setting, point
+from edged.core.planning.provision import provision
 from edged.lab.account import Growth, interval, latency
 from edged.lab.clients import Client
 from edged.lab.compare import compare
 from edged.lab.mesh import APPLICATIONS, DYNAMIC, Choice, Mesh, play
-from edged.lab.scenario import Scenario, parse_scenario
+from edged.lab.scenario import Scenario, load_scenario, parse_scenario
 
+SCENARIOS = Path(__file__).parents[2] / "configs" / "scenarios"
 PAPER = """
 [scenario]
 duration = "2000s"
@@ -103,6 +105,22 @@ def test_applications_get_what_they_ask_for() -> None:
     assert 0 < result.missed < 0.03
     assert play(scenario, APPLICATIONS).missed < 0.03
     assert play(scenario, Choice("all remote")).missed == 1.0
+
+
+@pytest.mark.parametrize(("clients", "phase", "seed"), [(50, 60.0, 1), (50, 60.0, 2), (50, 600.0, 2), (100, 600.0, 1)])
+def test_no_session_moves_twice_within_its_dwell_time(clients: int, phase: float, seed: int) -> None:
+    """Clients that change their minds on four nodes with the provisioned containers: a node without a slot asks others,
+    which do not know what the session has been through. Each of these runs once had a session that moved twice."""
+    found = load_scenario(SCENARIOS / "paper-provision.toml")
+    answer = provision(Setting(clients), 0.4)
+    assert answer is not None
+    slots = tuple(answer.containers // 4 + (number < answer.containers % 4) for number in range(4))
+    group = replace(found.clients[0], count=clients, local_share=0.4, local_phase=phase)
+    seconds = 100_000 / clients
+    scenario = replace(found, clients=(group,), containers=slots, duration=seconds, warmup=0.0, seed=seed)
+    result = play(scenario, DYNAMIC)
+    assert result.moves > 100
+    assert result.rounds == 1
 
 
 FACTORY = """

@@ -58,6 +58,8 @@ class Wish(NamedTuple):
     """Whatever the pause will be."""
     frozen: bool = False
     """Without copying first."""
+    dwells: bool = False
+    """Whether the session's dwell time is stronger, as it is for all but operators."""
 
 
 class Saving(NamedTuple):
@@ -131,7 +133,7 @@ class Actor:
         self.moved = 0
         self.copy: Copy | None = None
         self.arrival: Arrival | None = None
-        self.forced = self.frozen = False
+        self.forced = self.frozen = self.dwells = False
         # What the write that ends the ownership brings, and whether the store then has everything.
         self.part = Part()
         self.complete = False

@@ -1,7 +1,8 @@
 """Localize: remote-state to local-state on this node (DESIGN §5, reliability §2.5).
 
 Decides when the claim is made, what its outcome means, and how it is undone when the container cannot load.
-A claim whose outcome is unknown is looked up in the record; until then nobody serves here.
+A claim whose outcome is unknown is looked up in the record; until then nobody serves here. Only the record knows of
+the last move for certain: if it was made by a node of which nothing was heard, the session has just moved.
 """
 
 from typing import Any
@@ -17,6 +18,7 @@ from .basis import Part
 from .endings import give_up, refuse_all
 from .fencing import serve as serve_by_lease
 from .takeover import fetched_elsewhere
+from .wishes import restless
 from .writes import NO_RECORD, claim, release
 
 MAX_CLAIMS = 50
@@ -28,7 +30,7 @@ def begin(actor: Actor, now: float) -> list[Effect]:
     """A container first: before it is there nothing is claimed."""
     assert actor.wish is not None
     assert actor.wish.move == "localize"
-    actor.asker, actor.move = actor.wish.asker, actor.wish.move_id
+    actor.asker, actor.move, actor.dwells = actor.wish.asker, actor.wish.move_id, actor.wish.dwells
     actor.wish = actor.record = None
     actor.began, actor.claims, actor.moved = now, 0, 0
     actor.go(S.STARTING)
@@ -60,7 +62,9 @@ def fetched(actor: Actor, outcome: Any, now: float) -> list[Effect]:
         return fetched_elsewhere(actor, record)
     if actor.container is None:
         return give_up(actor, 402, "its container died")
-    return _claim(actor, record)
+    actor.rests.seen(actor.key, record.epoch, now)
+    reason = restless(actor, now) if actor.dwells else None
+    return give_up(actor, *reason) if reason is not None else _claim(actor, record)
 
 
 def _claim(actor: Actor, record: Record) -> list[Effect]:

@@ -287,10 +287,11 @@ class Seat(Actor):
         now: float,
         forced: bool = False,
         frozen: bool = False,
+        dwells: bool = False,
     ) -> list[Effect]:
         """Somebody asks for `localize`, `externalize` or `migrate` (to `target`) of this session."""
-        wish = Wish(move, asker, target, move_id, forced, frozen)
-        return self._then(wishes.want(self, wish), now)
+        wish = Wish(move, asker, target, move_id, forced, frozen, dwells)
+        return self._then(wishes.want(self, wish, now), now)
 
     def invited(self, asker: Any, source: str, move_id: bytes, now: float) -> list[Effect]:
         """The node `source` wants to move the session here."""

@@ -12,16 +12,16 @@ from .actor import Actor, Wish
 WANTED = {"local": "localize", "remote": "externalize"}
 
 
-def want(actor: Actor, wish: Wish) -> list[Effect]:
+def want(actor: Actor, wish: Wish, now: float) -> list[Effect]:
     """Operator and network: refused with the reason, or taken."""
-    reason = why_not(actor, wish.move, wish.target)
+    reason = why_not(actor, wish.move, wish.target, wish.dwells, now)
     if reason is not None:
         return [Done(wish.asker, *reason, {})]
     actor.wish = wish
     return []
 
 
-def why_not(actor: Actor, move: str, target: str) -> tuple[int, str] | None:
+def why_not(actor: Actor, move: str, target: str, dwells: bool, now: float) -> tuple[int, str] | None:
     """Code and reason why a move cannot begin."""
     if actor.wish is not None or (actor.state not in SERVING_REMOTE and actor.state is not S.LOCAL):
         return 103, "the session is moving already"
@@ -36,13 +36,17 @@ def why_not(actor: Actor, move: str, target: str) -> tuple[int, str] | None:
         return 201, f"the session is local on {actor.node} already"
     if move != "localize" and actor.state is not S.LOCAL:
         return 201, "the session is not local-state"
-    return None
+    return restless(actor, now) if dwells else None
+
+
+def restless(actor: Actor, now: float) -> tuple[int, str] | None:
+    """Code and reason while the session's dwell time is not over, as far as this node knows."""
+    left = actor.rests.left(actor.key, actor.rules.min_dwell, now)
+    return (103, f"the session has just moved: it rests for {left:.1f} s more") if left > 0 else None
 
 
 def prefer(actor: Actor, mode: Any, now: float) -> None:
     """The application's trigger; dwell time and a move under way are stronger."""
     move = WANTED.get(mode)
-    if move is None or now - actor.rests.since(actor.key) < actor.rules.min_dwell:
-        return
-    if why_not(actor, move, "") is None:
-        actor.wish = Wish(move, None, "", actor.next_move())
+    if move is not None and why_not(actor, move, "", True, now) is None:
+        actor.wish = Wish(move, None, "", actor.next_move(), dwells=True)
