@@ -22,6 +22,11 @@ MAX_INTEGER = 2**63 - 1
 """The largest number every store can keep."""
 
 
+ENDED = 0
+"""The `schema` of a session that has ended: no state has it. What is left is the epoch, so that one begun again has a
+higher one, and the outcomes that a retry may still ask for."""
+
+
 class SessionKey(NamedTuple):
     """One session of one function."""
 
@@ -60,6 +65,11 @@ class Record:
     updated: float
     alarms: bytes | None
     deltas: tuple[bytes, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nobody has called the session since it ended."""
+        return self.schema == ENDED
 
 
 class Lease(NamedTuple):

@@ -57,8 +57,9 @@ NEXT: dict[S, frozenset[S]] = {
     # A migration under way: calls run as before, between the pieces of the state that leave.
     S.INVITING: frozenset({S.COPYING, S.DRAINING, S.LOCAL, S.FENCED, S.FREE}),
     S.COPYING: frozenset({S.DRAINING, S.LOCAL, S.FENCED, S.FREE}),
-    # Leaving: calls queue; before the write is sent anything wrong leads back to LOCAL.
-    S.DRAINING: frozenset({S.FLUSHING, S.FENCED, S.FREE}),
+    # Leaving: calls queue; before the write is sent anything wrong leads back to LOCAL. Of a session that ends nothing is
+    # flushed: its state goes with it.
+    S.DRAINING: frozenset({S.FLUSHING, S.RELEASING, S.FENCED, S.FREE}),
     S.FLUSHING: frozenset({S.OFFERING, S.RELEASING, S.LOCAL, S.FENCED, S.FREE}),
     S.OFFERING: frozenset({S.RELEASING, S.LOCAL, S.FENCED, S.FREE}),
     # The write is under way. Back to LOCAL only if it certainly was not applied and never will be.

@@ -26,7 +26,7 @@ from edged_protocol.errors import CallError, Code, call_error
 
 from .conflicts import Copy
 from .link import Link
-from .session_verbs import asked
+from .lookup import asked
 from .verb_params import optional_text, text
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from edged_protocol import messages as m
 from edged_protocol.errors import CallError, Code, call_error
 
 from .link import Link
-from .session_verbs import asked
+from .lookup import asked
 from .verb_params import optional_text, session_after, session_key
 
 if TYPE_CHECKING:

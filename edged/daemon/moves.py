@@ -99,7 +99,7 @@ class Moves:
         ending.check()
         pause = ending.at - ending.result.get("began", ending.at)
         self._relay.measuring.ledger.switched(key.function, pause)
-        local = move != "externalize"
+        local = move not in ("externalize", "end")
         where = to.partition("/")[0] or self._node
         return {
             "function": key.function,

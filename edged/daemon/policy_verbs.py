@@ -20,7 +20,7 @@ from edged_protocol.codec import pack
 from edged_protocol.errors import CallError, Code, call_error
 
 from .link import Link
-from .session_verbs import loaded
+from .lookup import loaded
 from .verb_params import optional_text, session_key, whole
 
 if TYPE_CHECKING:
@@ -198,8 +198,7 @@ async def session_explain(node: "Node", link: Link, request: m.Request) -> Answe
     found = await _own_explanation(node, key)
     if found is not None or request.params.get("here"):
         return found, None
-    record = (await loaded(node, key, ())).record
-    assert record is not None
+    record, _ = await loaded(node, key, ())
     parts, _ = await _everywhere(node, request, {})
     told = [part for part in parts if part]
     if told:

@@ -9,26 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from edged.core.records import (
-    Listed,
-    ListSessions,
-    Load,
-    Loaded,
-    Mode,
-    Op,
-    Outcome,
-    Record,
-    SessionKey,
-    StoreFailed,
-)
+from edged.core.records import MAX_PAGE, Listed, ListSessions, Mode, Record, SessionKey
 from edged.core.sessions import Seat
 from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.errors import CallError, Code, call_error
 
+from .ending import close
 from .link import Link
+from .lookup import asked, loaded
 from .moves import MOVE_SECONDS
-from .stores import ask
 from .verb_params import optional_text, session_after, session_key, text, whole
 
 if TYPE_CHECKING:
@@ -44,12 +34,22 @@ async def session_list(node: "Node", link: Link, request: m.Request) -> Answer:
     """A page of the sessions that the state store has; an empty one is the end."""
     function, after = optional_text(request, "function"), session_after(request)
     limit = max(1, min(PAGE, whole(request, "limit", PAGE)))
-    outcome = await asked(node, ListSessions(function, after, limit))
-    rows = outcome.rows if isinstance(outcome, Listed) else ()
+    rows = await _living(node, ListSessions(function, after, limit))
     if not rows and after is None and function is not None:
         # Those of a function that was removed are still there; one that never was is a mistake.
         _check_deployed(node, function)
     return [{**_names(key), **_record(record)} for key, record in rows], None
+
+
+async def _living(node: "Node", op: ListSessions) -> list[tuple[SessionKey, Record]]:
+    """A page of sessions that have not ended: the first that has any."""
+    while True:
+        outcome = await asked(node, op)
+        rows = outcome.rows if isinstance(outcome, Listed) else ()
+        found = [(key, record) for key, record in rows if not record.ended]
+        if found or len(rows) < min(op.limit, MAX_PAGE):
+            return found
+        op = op._replace(after=rows[-1][0])
 
 
 def _check_deployed(node: "Node", function: str) -> None:
@@ -70,34 +70,16 @@ def _record(record: Record) -> m.Map:
     }
 
 
-async def asked(node: "Node", op: Op) -> Outcome:
-    """What the store answers. Raises CallError when it does not."""
-    outcome = await ask(node.store, op)
-    if isinstance(outcome, StoreFailed):
-        raise call_error(Code.STORE_UNAVAILABLE, outcome.reason)
-    return outcome
-
-
-async def loaded(node: "Node", key: SessionKey, results: tuple[bytes, ...] | None) -> Loaded:
-    """The record, which is there. Raises CallError."""
-    outcome = await asked(node, Load(key, results))
-    if not isinstance(outcome, Loaded) or outcome.record is None:
-        raise CallError(Code.BAD_REQUEST, f"no session {'/'.join(key)}", {"not_found": True})
-    return outcome
-
-
 async def session_get(node: "Node", link: Link, request: m.Request) -> Answer:
     """One session; its owner adds what only its memory knows, and tells that when the store does not answer."""
     key = session_key(request)
     try:
-        found = await loaded(node, key, None)
+        record, results = await loaded(node, key, None)
     except CallError as error:
         known = _in_memory(node, key) if error.code == Code.STORE_UNAVAILABLE else None
         if known is None:
             raise
         return known, None
-    record = found.record
-    assert record is not None
     if record.mode == "local" and record.owner != node.name and record.owner in node.relay.peers:
         reply = await node.peers.ask(record.owner, request.verb, request.params)
         return reply.result, None
@@ -112,7 +94,7 @@ async def session_get(node: "Node", link: Link, request: m.Request) -> Answer:
         "serving": serving,
         **_durability(node, key, record.mode),
         "state_bytes": len(record.state or b"") + sum(map(len, record.deltas)),
-        "results": len(found.results),
+        "results": len(results),
         "updated": record.updated,
         "move": _under_way(seat),
     }, None
@@ -198,6 +180,21 @@ def _learn(node: "Node", key: SessionKey, request: m.Request) -> None:
         node.brain.ledger.wished(key, wish, now)
 
 
+async def session_end(node: "Node", link: Link, request: m.Request) -> Answer:
+    """End a session; done by its owner if it has one that is there."""
+    key = session_key(request)
+    record, _ = await loaded(node, key, ())
+    owner = record.owner if record.mode == "local" else None
+    if owner != node.name and owner in node.relay.peers and not request.params.get("here"):
+        reply = await node.peers.ask(owner, request.verb, {**request.params, "here": True}, MOVE_SECONDS + 3)
+        return reply.result, None
+    if owner == node.name and key in node.relay.seats:
+        epoch = (await node.moves.move(key, "end", ""))["epoch"]
+    else:
+        epoch = await close(node, key, cause="operator")
+    return {**_names(key), "epoch": epoch}, None
+
+
 def _hold(node: "Node", key: SessionKey, mode: Mode) -> None:
     """What an operator moved stays there for a while, whichever node looks after it then."""
     node.brain.hold(key, mode)
@@ -216,8 +213,8 @@ async def session_hold(node: "Node", link: Link, request: m.Request) -> Answer:
 
 
 async def _owner(node: "Node", key: SessionKey) -> str:
-    record = (await loaded(node, key, ())).record
-    if record is None or record.mode != "local":
+    record, _ = await loaded(node, key, ())
+    if record.mode != "local":
         raise call_error(Code.BAD_REQUEST, "the session is not local-state")
     return record.owner or node.name
 

@@ -162,7 +162,7 @@ async def status(node: "Node") -> m.Map:
         "sessions": {
             "local": _local(node),
             "active": len(node.relay.seats),
-            "remote": None if rows is None else sum(row.mode == "remote" for _, row in rows),
+            "remote": None if rows is None else sum(row.mode == "remote" and not row.ended for _, row in rows),
             "more": rows is not None and len(rows) == MAX_PAGE,
         },
         "functions": len(node.workers.functions),

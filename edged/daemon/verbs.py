@@ -129,6 +129,7 @@ VERBS: dict[str, Verb] = {
     "session.localize": s.session_move,
     "session.externalize": s.session_move,
     "session.migrate": s.session_move,
+    "session.end": s.session_end,
     "session.explain": p.session_explain,
     "policy.get": p.policy_get,
     "policy.explain": p.policy_explain,

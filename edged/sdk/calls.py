@@ -179,6 +179,8 @@ class Calls:
         else:
             held.state.commit(self._max_state)
             held.epoch, held.version = session.epoch, session.version + 1
+            if session.ending:  # calls behind this one are for the session that begins anew
+                del self._sessions.held[session.key or ""]
 
     def _learn(self, name: str, taken: float) -> None:
         """Remember slow runs, forget them slowly: it decides whether an answer may wait for the next one."""
@@ -217,6 +219,10 @@ class Calls:
         meta: dict[str, Any] = {"run_us": round((time.monotonic() - started) * 1e6)}
         if session.preference is not None:
             meta["prefer"] = session.preference
+        if session.ending:
+            if method.shared:
+                raise wrong("EndError", f"{method.name} is shared: it changes nothing and ends no session")
+            meta["end"] = True
         if method.shared:
             meta["shared"] = True
             if session.mode == "local":

@@ -28,7 +28,7 @@ class Session:
     """One call's view of its session; not valid after the handler has returned."""
 
     __slots__ = (
-        "_calls", "_state", "alarms", "call_id", "deadline", "epoch", "key", "mode", "node", "parent", "preference", "version",
+        "_calls", "_state", "alarms", "call_id", "deadline", "ending", "epoch", "key", "mode", "node", "parent", "preference", "version",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +58,7 @@ class Session:
         self.deadline = deadline
         """On `time.monotonic`: nobody waits for the answer after it."""
         self.preference: str | None = None
+        self.ending = False
         self.parent: Any = None
         self.alarms: dict[str, list[Any] | None] | None = None
 
@@ -120,6 +121,12 @@ class Session:
         if name not in self.alarms and len(self.alarms) >= MAX_ALARMS:
             raise ValueError(f"a call sets or takes out at most {MAX_ALARMS} alarms")
         self.alarms[name] = row
+
+    def end(self) -> None:
+        """End the session with this call, when it counts: its state and its alarms go. A later call begins it anew."""
+        if self.mode == "stateless":
+            raise RuntimeError("a call without a session has none to end")
+        self.ending = True
 
     def prefer(self, mode: Literal["local", "remote"]) -> None:
         """Ask for a mode (the application trigger); acted on after this call."""

@@ -8,7 +8,7 @@ from support.leases import good_lease
 
 from edged.core import effects as fx
 from edged.core.calls import Call
-from edged.core.records import Entry, Load, Loaded, Record, SessionKey, Write, Written
+from edged.core.records import Entry, Load, Loaded, Record, SessionKey, StoreFailed, Write, Written
 from edged.core.rests import Rests
 from edged.core.sessions import Rules, Seat
 from edged.core.transition import NEXT, S
@@ -36,6 +36,11 @@ class World:
         self.wanted = 0
         self.serial = 0
         self.lanes: dict[int, list[tuple[Any, ...]]] = {}
+        self.last: set[bytes] = set()
+        """Calls that end the session."""
+        self.let_go: set[int] = set()
+        self.refused: list[int] = []
+        """How the store refuses the next writes: 1 for certain, 2 when nobody knows."""
 
     def call(self, node: str, call_id: bytes, attempt: int = 0) -> None:
         """A client's increment enters at `node`."""
@@ -94,11 +99,16 @@ class World:
             call = effect.call
             count = int(call.state or b"0") + 1
             body = str(count).encode()
-            self.do(node, seat.on_answer(call, 0, body, "", {}, body, self.now))
+            meta = {"end": True} if call.call_id in self.last else {}
+            self.do(node, seat.on_answer(call, 0, body, "", meta, body, self.now))
+        elif isinstance(effect, fx.RunOwn) and effect.container in self.let_go:
+            self.do(node, seat.on_answer(effect.call, 103, b"", "not here", {}, None, self.now))
         elif isinstance(effect, fx.RunOwn):
             count = self.memory[effect.container] = self.memory[effect.container] + 1
             body = str(count).encode()
-            self.do(node, seat.on_answer(effect.call, 0, body, "", {}, None, self.now))
+            meta = {"end": True} if effect.call.call_id in self.last else {}
+            self.let_go |= {effect.container} if meta else set()
+            self.do(node, seat.on_answer(effect.call, 0, body, "", meta, None, self.now))
         elif isinstance(effect, fx.Start):
             self.serial += 1
             self.do(node, seat.on_container(effect.token, self.serial, "", self.now))
@@ -144,6 +154,8 @@ class World:
             known = self.results.values() if op.ask is None else map(self.results.get, op.ask)
             return Loaded(self.record, tuple(entry for entry in known if entry is not None))
         assert isinstance(op, Write)
+        if self.refused:
+            return StoreFailed(False if self.refused.pop() == 1 else None, "away")
         old = self.record
         if (op.expect_epoch, op.expect_version) != ((old.epoch, old.version) if old else (0, 0)):
             return Written(False, old, None)
@@ -154,7 +166,7 @@ class World:
         state = op.state if op.state is not None else old.state if old else None
         self.record = Record(
             op.epoch, op.mode, op.owner, op.owner_boot, op.version, op.move, state,
-            False, 1, 0.0, None,
+            False, op.schema, 0.0, op.alarms,
         )  # fmt: skip
         return Written(True, self.record, None)
 
@@ -252,3 +264,93 @@ def test_the_record_tells_of_moves_that_nobody_told_of() -> None:
     world.want("a", "externalize")
     world.run()
     assert [code for code, _ in world.done[-2:]] == [103, 0]
+
+
+def called(world: World, count: int) -> list[bytes]:
+    """So many calls at "a", each run to its end; their ids."""
+    ids = [world.random.randbytes(16) for _ in range(count)]
+    for call_id in ids:
+        world.call("a", call_id)
+        world.run()
+    return ids
+
+
+def counts(world: World, ids: list[bytes]) -> list[int]:
+    return [int(world.answers[call_id][-1].body) for call_id in ids]
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_a_call_may_end_its_session(local: bool) -> None:
+    """It counts as the last one; the next begins the session anew with a higher epoch, and ids of before are known."""
+    world = World(3)
+    if local:
+        world.want("a", "localize")
+        world.run()
+    first = called(world, 2)
+    world.last.add(last := world.random.randbytes(16))
+    world.call("a", last)
+    world.call("a", behind := world.random.randbytes(16))
+    world.run()
+    assert counts(world, [*first, last, behind]) == [1, 2, 3, 1]
+    epochs = [(world.answers[one][0].meta or {})["epoch"] for one in (*first, last, behind)]
+    assert epochs[0] == epochs[1] == epochs[2] < epochs[3]
+    world.call("b", last, attempt=1)
+    world.run()
+    assert counts(world, [last]) == [3]
+    assert counts(world, called(world, 1)) == [2]
+
+
+def test_an_operator_ends_a_local_session_behind_the_calls_it_has() -> None:
+    """What it was given counts, nothing of the state is left, and who asked is told."""
+    world = World(4)
+    world.want("a", "localize")
+    world.run()
+    first = called(world, 2)
+    world.call("a", running := world.random.randbytes(16))
+    world.want("a", "end")
+    world.call("a", behind := world.random.randbytes(16))
+    world.run()
+    assert [code for code, _ in world.done] == [0, 0]
+    assert counts(world, [*first, running, behind]) == [1, 2, 3, 1]
+    assert world.record is not None
+    assert (world.record.mode, world.record.epoch, world.record.version) == ("remote", 2, 1)
+
+
+def test_an_end_that_the_store_refuses_leaves_the_session_as_it_was() -> None:
+    """Asked for, it fails with 106 and the container serves on."""
+    world = World(5)
+    world.want("a", "localize")
+    world.run()
+    first = called(world, 1)
+    world.want("a", "end")
+    world.refused.append(1)
+    world.run()
+    assert [code for code, _ in world.done] == [0, 106]
+    assert world.seats["a"].local
+    assert counts(world, [*first, *called(world, 1)]) == [1, 2]
+
+
+@pytest.mark.parametrize("how", [1, 2])
+def test_an_end_that_the_function_says_waits_for_the_store(how: int) -> None:
+    """The call that said it may have been answered: nobody is served before the store has the end."""
+    world = World(6)
+    world.want("a", "localize")
+    world.run()
+    world.last.add(last := world.random.randbytes(16))
+    world.call("a", last)
+    world.refused.append(how)
+    world.run()
+    seat = world.seats["a"]
+    assert seat.state is S.DOUBT
+    world.do("a", seat.on_timer(seat.token, world.now))
+    world.run()
+    assert seat.state is S.FREE
+    assert counts(world, [last, *called(world, 1)]) == [1, 1]
+
+
+def test_only_a_local_session_ends_by_its_owner() -> None:
+    """Of another one there is nothing to wait for: it ends by its record."""
+    world = World(7)
+    called(world, 1)
+    world.want("a", "end")
+    assert [code for code, _ in world.done] == [201]

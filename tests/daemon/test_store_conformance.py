@@ -37,6 +37,7 @@ from edged.core.records import (
     Write,
     Written,
 )
+from edged.core.sessions.writes import close_at
 from edged.daemon.stores import Store, ask, open_store
 from edged.daemon.stores.mesh import Answer, MeshStore, serve
 from edged.daemon.stores.sqlite import SqliteStore
@@ -699,6 +700,43 @@ async def test_a_session_can_be_forgotten(opened: Open) -> None:
         record, results = await loaded(store)
     assert record is not None
     assert (record.floor, results) == (False, (entry(2),))
+
+
+async def test_a_session_that_ends_keeps_its_epoch_and_its_outcomes(opened: Open) -> None:
+    """What is left has nothing of the session but a higher epoch and what a retry asks for; it begins again from there."""
+    move = b"m" * 16
+    async with opened() as store:
+        await won(store, write(1, entry(1), state=b"s" * 3000, alarms=b"a", due=5.0))
+        await won(store, write(2, entry(2), state=None, delta=b"d"))
+        record = (await loaded(store)).record
+        assert record is not None
+        assert await lost(store, close_at(KEY, replace(record, alarms=b"others"), move))
+        await won(store, close_at(KEY, record, move))
+        await won(store, close_at(KEY, record, move))
+        assert await ask(store, ListAlarms(9.0)) == Listed(())
+    async with opened() as store:
+        record, results = await loaded(store)
+        assert record is not None and record.ended
+        assert (record.epoch, record.version, record.mode, record.floor) == (2, 0, "remote", False)
+        assert (record.state, record.deltas, record.alarms) == (b"", (), b"")
+        assert results == (entry(1), entry(2))
+        again = write(1, entry(3), expect_epoch=2, expect_version=0, epoch=2)
+        await won(store, again)
+        record, _ = await loaded(store)
+        assert record is not None and not record.ended
+        assert (record.epoch, record.version, record.state) == (2, 1, b"state 1")
+
+
+async def test_a_session_may_end_without_its_outcomes(opened: Open) -> None:
+    """A retry is told then that they are forgotten."""
+    async with opened() as store:
+        await won(store, write(1, entry(1)))
+        record = (await loaded(store)).record
+        assert record is not None
+        await won(store, close_at(KEY, record, b"m" * 16, outcomes=False))
+        record, results = await loaded(store)
+    assert record is not None
+    assert (results, record.floor, record.ended) == ((), True, True)
 
 
 # ---- order and life

@@ -48,6 +48,18 @@ def example() -> Function:
         s.prefer(mode)
 
     @fn.handler
+    def end(s: Session, fails: bool = False) -> int:
+        s.state["n"] = 99
+        s.end()
+        if fails:
+            raise ValueError
+        return 99
+
+    @fn.shared
+    def end_by_reading(s: Session) -> None:
+        s.end()
+
+    @fn.handler
     def odd(s: Session) -> Any:
         return {1, 2}
 
@@ -505,3 +517,24 @@ def test_the_sdk_stays_light() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+def test_a_call_that_ends_its_session_says_so() -> None:
+    """The answer has `end`; a container that held the session has let go of it, and calls behind are for a new one."""
+    with InThread(example()) as peer:
+        assert value_of(answer := peer.call("end", blob=pack({"n": 1}))) == 99
+        assert answer.meta["end"] is True  # type: ignore[union-attr, index]
+        load(peer, n=1)
+        assert value_of(peer.call("end", meta=LOCAL)) == 99
+        refused(peer.call("incr", meta=LOCAL), Code.MOVING)
+        refused(peer.ask("worker.snapshot", session="k"), Code.BAD_REQUEST)
+
+
+def test_a_session_ends_only_by_a_call_that_counts() -> None:
+    """One that raises, or only reads, ends nothing; a call without a session has none to end."""
+    with InThread(example()) as peer:
+        load(peer, n=1)
+        refused(peer.call("end", True, meta=LOCAL), Code.FUNCTION_ERROR)
+        refused(peer.call("end_by_reading", meta=LOCAL), Code.FUNCTION_ERROR)
+        refused(peer.call("end", meta={}), Code.FUNCTION_ERROR)
+        assert snapshot(peer) == {"n": 1}

@@ -48,6 +48,8 @@ def run_handler(call: Call, state: bytes | None, chance: Random) -> Ran:
     body = b"%d" % (len(new) // TOKEN)
     if chance.random() < 0.04:
         meta["prefer"] = chance.choice(("local", "remote"))
+    if chance.random() < 0.02:
+        meta["end"] = True
     return Ran(0, body.ljust(BIG) if chance.random() < 0.1 else body, "", meta, new)
 
 
@@ -80,6 +82,7 @@ class Container:
             if ran.state is not None:
                 assert call.body not in tokens(self.state), "a call took effect twice"
                 self.state = ran.state
+            self.loaded = not ran.meta.get("end")
             self._say(told, ran)
 
         if call.method == "get" and self.loaded and self._chance.random() < 0.5:

@@ -37,9 +37,13 @@ class History:
         self.losses = 0
         self.takeovers = 0
         self.asides = 0
+        self.ends = 0
         self.superseded: dict[int, set[bytes]] = {}
         """By epoch, acknowledged calls that the record did not have when another node took over: in a copy set aside,
         unless the memory of that owner was lost."""
+        self.past: dict[bytes, int] = {}
+        """Calls of sessions that have ended, with the version that each led to as far as anybody was told."""
+        self._over: set[int] = set()
         self._gone: set[int] = set()
         self._owners: dict[int, tuple[str, str | None, str | None]] = {}
 
@@ -47,16 +51,31 @@ class History:
         """The store applied a write of the life `by`."""
         before, after = whole(old), whole(new)
         took = old is not None and old.mode == "local" and old.owner_boot != by and new.epoch > old.epoch
+        if new.ended and (old is None or new.epoch != old.epoch):
+            self._ended(old, new)
+            return
         anew = self.none and not after and new.epoch > (old.epoch if old else 0)
         assert anew or after.startswith(before), "what the store had is gone"
         assert len(after) == new.version * TOKEN, "the version does not count the calls"
         once = tokens(after)
         assert len(set(once)) == len(once), "a call took effect twice"
+        assert not set(once) & self.past.keys(), "a call of a session that has ended took effect again"
         owner = (new.mode, new.owner, new.owner_boot)
         assert self._owners.setdefault(new.epoch, owner) == owner, "two owners in one epoch"
         assert new.epoch in (0, old.epoch if old else 0, old.epoch + 1 if old else 1)
         if old is not None and (took or anew):
             self._taken_over(old.epoch, after, anew)
+
+    def _ended(self, old: Record | None, new: Record) -> None:
+        """What was acknowledged was of the session that has ended; the next has nothing of it but its call ids."""
+        assert (new.mode, new.owner, new.version, whole(new)) == ("remote", None, 0, b""), "something of it is left"
+        assert not new.alarms, "its alarms are left"
+        assert new.epoch == (old.epoch if old else 0) + 1, "it ended without a new epoch"
+        self.ends += 1
+        self._over.add(new.epoch - 1)
+        stored = {token: at for at, token in enumerate(tokens(whole(old)), 1)}
+        self.past |= stored | self.acked
+        self.acked.clear()
 
     def _taken_over(self, epoch: int, store: bytes, anew: bool) -> None:
         """Another life goes on from what the store has: what only the owner of `epoch` had is its copy's."""
@@ -91,6 +110,9 @@ class History:
         version = meta["version"]
         if answer.code == 0:
             assert int(answer.body) == version, "the answer is of another version"
+        if self._of_the_past(token, meta, (store, memory)):
+            assert self.past.setdefault(token, version) == version, "a retry got another answer"
+            return
         if not current and tokens(store)[version - 1 : version] != [token]:
             if self.none and not memory:
                 return  # read before the state was lost
@@ -100,6 +122,13 @@ class History:
         assert known == version, "a retry got another answer"
         rests = store if self.sync or len(store) >= version * TOKEN else memory
         assert tokens(rests)[version - 1 : version] == [token], "acknowledged before it was safe"
+
+    def _of_the_past(self, token: bytes, meta: dict[str, Any], states: tuple[bytes, ...]) -> bool:
+        """Whether the call took effect in a session that has ended. One whose answer nobody got is known by its retry."""
+        if token in self.past or meta["epoch"] in self._over:
+            return True
+        nowhere = token not in self.acked and not any(token in tokens(state) for state in states)
+        return bool(self.ends) and bool(meta.get("remembered")) and nowhere
 
     def _answered_beside(self, token: bytes, epoch: int) -> None:
         """With `keep`: the other of two histories."""

@@ -13,6 +13,7 @@ from typing import Any
 from edged.core.leases import TAKE
 from edged.core.records import Record, SessionKey
 from edged.core.sessions import Rules, Seat
+from edged.core.sessions.writes import close_at
 from edged.core.transition import OWNING, S
 from edged.lab.clock import Clock
 
@@ -162,12 +163,22 @@ class Mesh:
         if owner in up and self.chance.random() < 0.8:
             node = owner
         local = node.seat is not None and node.seat.local
-        moves = ("migrate", "migrate", "externalize") if local else ("localize",)
+        moves = ("migrate", "migrate", "externalize", "end") if local else ("localize", "localize", "localize", "end")
         move = self.chance.choice(moves if self.chance.random() < 0.9 else ("localize",))
+        if move == "end" and not local:
+            self._close(node)
+            return
         other = self.chance.choice([n for n in up if n is not node] or [node])
         target = f"{other.name}/{other.boot}" if other is not node else node.name
         self.say("wish: %s at %s (to %s)", move, node.name, target)
         node.move(move, target if move == "migrate" else "", lambda *_: None)
+
+    def _close(self, node: Node) -> None:
+        """The end of a remote-state session, as `edged.daemon.ending` writes it."""
+        record = self.store.record
+        if record is not None and record.mode == "remote" and not record.ended:
+            self.say("wish: the end, at %s", node.name)
+            self.store.submit(close_at(self.key, record, self.chance.randbytes(16)), lambda _: None, node)
 
     # The story
 

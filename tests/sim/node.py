@@ -10,7 +10,6 @@ from edged.core.records import StoreFailed
 from edged.core.rests import Rests
 from edged.core.routing import Here, Router, There
 from edged.core.sessions import Seat
-from edged.core.transition import OWNING
 
 from . import between
 from .alarms import AlarmClock
@@ -180,7 +179,7 @@ class Node:
     # Calls
 
     def _answered(self, seat: Seat, answer: fx.Answer) -> None:
-        owns = seat.state in OWNING or seat.local
+        owns = seat.local or seat.closing or seat.over  # the answer before the end leaves in the step that writes it
         memory = seat.container.state if owns and seat.container is not None else b""
         call, record = answer.call, self.mesh.store.record
         shared = call.method == "get" or (call.alarm is not None and call.alarm.act != "fire")

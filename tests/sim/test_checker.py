@@ -1,6 +1,7 @@
 """The checker finds what it is there for: each defect, put in on purpose, within a few hundred worlds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from edged.core.alarms import NONE, Alarm, Alarms
 from edged.core.calls import Call
 from edged.core.effects import Effect
 from edged.core.leases import TAKE, Leases, Lost
-from edged.core.records import Op, Record, Renew, StoreFailed, Write, Written
+from edged.core.records import ENDED, Op, Record, Renew, StoreFailed, Write, Written
 from edged.core.sessions import (
     aside,
     checkpoints,
@@ -24,6 +25,7 @@ from edged.core.sessions import (
     remote_calls,
     seat,
     target,
+    writes,
 )
 from edged.core.sessions.actor import Actor
 from edged.core.sessions.arrival import Arrival
@@ -222,6 +224,42 @@ def alarms_stay_behind(patch: Patch) -> None:
     patch.setattr(localize, "alarms_of", lambda blob: NONE)
 
 
+def an_end_without_an_epoch(patch: Patch) -> None:
+    """A session that begins again has the epoch it had before."""
+    made = writes.close
+
+    def close(write: Write, move: bytes) -> Write:
+        return made(write, move)._replace(epoch=write.expect_epoch)
+
+    for module in (writes, remote_calls):
+        patch.setattr(module, "close", close)
+
+
+def an_end_that_forgets_call_ids(patch: Patch) -> None:
+    """What a session remembers of its calls goes with it, and nobody is told that it did."""
+    forget = row.Row._apply
+
+    def _apply(self: row.Row, op: Write, updated: float) -> None:
+        forget(self, op, updated)
+        if op.schema == ENDED and self.record is not None:
+            self._trim(0, 0)
+            self.record = replace(self.record, floor=False)
+
+    patch.setattr(row.Row, "_apply", _apply)
+
+
+def served_on_after_its_end(patch: Patch) -> None:
+    """A session whose function has ended it is served on when the store cannot be told, as any other would be."""
+
+    def released(actor: Actor, outcome: Any, now: float) -> list[Effect]:
+        if isinstance(outcome, StoreFailed) and outcome.applied is False and actor.over:
+            actor.over = False
+            return leaving.back(actor, 106, "no answer", now)
+        return leaving.released(actor, outcome, now)
+
+    patch.setitem(seat.STORE, S.RELEASING, released)
+
+
 DEFECTS: dict[Callable[[Patch], None], tuple[str, ...] | None] = {
     no_epoch_fence: None,
     window_lost_on_externalize: None,
@@ -244,6 +282,9 @@ DEFECTS: dict[Callable[[Patch], None], tuple[str, ...] | None] = {
     an_alarm_runs_as_often_as_it_is_fired: None,
     a_failed_try_is_forgotten_by_another_commit: None,
     alarms_stay_behind: None,
+    an_end_without_an_epoch: None,
+    an_end_that_forgets_call_ids: None,
+    served_on_after_its_end: ("store_refused",),
     a_piece_counts_twice: ("tell_twice",),
     a_delta_lies_on_what_nobody_knows: ("store_late", "store_applied"),
     a_delta_is_taken_for_the_state: None,

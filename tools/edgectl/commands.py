@@ -185,6 +185,11 @@ def session_get(desk: Desk, target: str) -> None:
     _session(desk, "session.get", arguments.session_key(target))
 
 
+def session_end(desk: Desk, target: str) -> None:
+    """`edgectl session end FN/SESSION`."""
+    _session(desk, "session.end", arguments.session_key(target))
+
+
 def session_move(desk: Desk, verb: str, target: str, to: str | None) -> None:
     """`edgectl session localize|externalize FN/SESSION [--to NODE]`."""
     params = arguments.session_key(target)

@@ -232,6 +232,13 @@ SESSION_COMMANDS = (
         ),
     ),
     Row(
+        "end",
+        commands.session_end,
+        "End it: its state and its alarms go. The next call begins it anew.",
+        "edgectl session end counter/kitchen",
+        (_SESSION,),
+    ),
+    Row(
         "explain",
         policy.session_explain,
         "Why it is where it is, with the numbers.",

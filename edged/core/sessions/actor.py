@@ -133,7 +133,8 @@ class Actor:
         self.moved = 0
         self.copy: Copy | None = None
         self.arrival: Arrival | None = None
-        self.forced = self.frozen = self.dwells = False
+        # `closing`: it is the session's end. `over`: its function has said that it ends, which nothing takes back.
+        self.forced = self.frozen = self.dwells = self.closing = self.over = False
         # What the write that ends the ownership brings, and whether the store then has everything.
         self.part = Part()
         self.complete = False
@@ -184,6 +185,7 @@ class Actor:
     def end_move(self, code: int, message: str) -> list[Effect]:
         """Whoever asked for the move under way is told how it ended."""
         asker, self.asker = self.asker, None
+        self.closing = False
         if asker is None:
             return []
         result = {"size": self.moved, "began": self.began}
@@ -212,7 +214,7 @@ class Actor:
         self.copy = self.arrival = None
         self.window = Window(self.rules.dedup)
         self.alarms, self.alarmed = NONE, False
-        self.doubtful = False
+        self.doubtful = self.closing = self.over = False
         self.number()
 
     def waiting(self) -> list[Call]:

@@ -95,6 +95,9 @@ def snapshot_taken(actor: Actor, said: Said) -> list[Effect]:
     """The container answered; all calls before that were answered before."""
     if said.code:
         actor.basis.forget()
+        if actor.over:  # the container has let go of it
+            actor.saving = None
+            return []
         if actor.rules.durability == "sync" and said.code != STALE:
             # What was answered is in the store; what waits for it will never be, and asking again changes nothing.
             return drop(actor, f"its state cannot be stored: {said.message}")

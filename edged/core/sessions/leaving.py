@@ -48,9 +48,9 @@ def released(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     if not isinstance(outcome, StoreFailed):
         return left(actor, now) if outcome.won else _look(actor)
     harmless = outcome.applied is False and not actor.doubtful
-    if harmless and actor.container is not None:
+    if harmless and actor.container is not None and not actor.over:
         return back(actor, 106, f"state store: {outcome.reason}", now)
-    # An undone claim has no container to serve on with: it only waits for the store.
+    # An undone claim has no container to serve on with, and one that has ended no state: they only wait for the store.
     actor.doubtful = not harmless
     actor.go(S.DOUBT)
     return [Timer(DOUBT_POLL, actor.number())]
@@ -81,25 +81,29 @@ def looked(actor: Actor, outcome: Any, now: float) -> list[Effect]:
 
 def left(actor: Actor, now: float) -> list[Effect]:
     """The record names somebody else now; what waited goes there."""
-    node = actor.target.partition("/")[0]
+    node, ended = actor.target.partition("/")[0], actor.closing or actor.over
     actor.epoch += 1
-    actor.stored = actor.version
+    actor.version = actor.stored = 0 if ended else actor.version
     actor.changes.save(actor.changes.mark)
     effects = open_gate(actor)
     if node:
         effects.append(Tell(node, "session.commit", actor.names(), None, 0))
-    effects += [_moved(actor, node, now), *actor.end_move(0, "")]
+    effects += [_ended(actor) if ended else _moved(actor, node, now), *actor.end_move(0, "")]
     effects.append(Located(node or None, actor.epoch))
     if actor.container is not None:
         effects.append(Release(actor.container))
     if not node and actor.alarms.due is not None:
-        effects.append(Due(actor.alarms.due))
+        effects.append(Due(None if ended else actor.alarms.due))
     actor.forget()
     actor.rests.seen(actor.key, actor.epoch, now)
     actor.go(S.FREE)
     if node:
         effects += [Forward(call, node) for call in actor.waiting()]
     return effects
+
+
+def _ended(actor: Actor) -> Noted:
+    return Noted("session.ended", {"epoch": actor.epoch, "cause": "function" if actor.over else "operator"})
 
 
 def _moved(actor: Actor, node: str, now: float) -> Noted:

@@ -7,6 +7,8 @@ becomes of the calls when the container dies.
 from collections import deque
 from typing import Any
 
+from edged_protocol.errors import Code
+
 from ..alarms import Alarms, Firing
 from ..calls import Call
 from ..effects import Answer, Effect, RunOwn
@@ -26,6 +28,7 @@ from .answers import (
     state_lost,
     too_old,
 )
+from .closing import said_so
 from .endings import drop, next_living
 from .wishes import prefer
 
@@ -99,6 +102,8 @@ def answered(
     own.remove(call)
     if own and not own[0].started:
         own[0].started = now
+    if actor.over and code == Code.MOVING:
+        return _behind_the_end(actor, call)
     says = said(actor, call, meta)
     shared = bool(meta.get("shared"))
     effects: list[Effect] = []
@@ -114,8 +119,18 @@ def answered(
     seen = meta.get("version") if shared else None
     says["epoch"], says["version"] = actor.epoch, seen if type(seen) is int else actor.version
     effects += _gate(actor, Answer(call, code, body, message, says))
+    if meta.get("end") is True and code == 0 and not shared:
+        return effects + said_so(actor, now)
     prefer(actor, meta.get("prefer") or call.prefer, now)
     return effects
+
+
+def _behind_the_end(actor: Actor, call: Call) -> list[Effect]:
+    """It came before the end was known, and is one of the session that begins anew."""
+    actor.window.abandon(call)
+    call.started, call.container = 0.0, None
+    actor.queue.append(call)
+    return []
 
 
 def _gate(actor: Actor, answer: Answer) -> list[Effect]:

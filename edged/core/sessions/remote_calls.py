@@ -8,9 +8,9 @@ next commit is lost and the call runs again. Reading before every call was the a
 from dataclasses import replace
 from typing import Any
 
-from ..alarms import Firing, alarms_of
+from ..alarms import NONE, Firing, alarms_of
 from ..calls import Call
-from ..effects import Answer, Ask, Effect, RunPool
+from ..effects import Answer, Ask, Effect, Located, Noted, RunPool
 from ..records import Load, Loaded, Record, StoreFailed
 from ..transition import S
 from ..window import Window, attach
@@ -31,7 +31,7 @@ from .answers import (
 from .endings import drop_expired, next_living, refuse_all
 from .takeover import read_elsewhere, start_over
 from .wishes import prefer
-from .writes import NO_RECORD, commit
+from .writes import NO_RECORD, close, commit
 
 MAX_TRIES = 3
 """Runs of one remote call that lost their commit before it is answered 107."""
@@ -149,9 +149,13 @@ def answered(
     after = None
     if call.alarm is not None or "alarms" in meta:
         after = alarms_after(alarms_of(record.alarms), call, code, message, meta, record.epoch, version)
+    write = commit(actor, record, version, blob, entry, after)
+    if meta.get("end") is True and code == 0 and not shared:
+        write, after = close(write, actor.next_move())._replace(had_alarms=record.alarms or b""), NONE
+        actor.over = True
     call.entry = (Answer(call, code, body, message, says), blob, version, meta.get("prefer"), after)
     actor.go(S.COMMITTING)
-    return [Ask(commit(actor, record, version, blob, entry, after), actor.number())]
+    return [Ask(write, actor.number())]
 
 
 def committed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
@@ -159,6 +163,7 @@ def committed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     head, record = actor.head, actor.record
     assert head is not None
     assert record is not None
+    over, actor.over = actor.over, False
     if isinstance(outcome, StoreFailed):
         actor.record = None
         code = 106 if outcome.applied is False else 401
@@ -167,6 +172,8 @@ def committed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
         actor.record = None
         return _lost_race(actor, head, record, outcome)
     answer, blob, version, wanted, alarms = head.entry
+    if over:
+        return [*_ended(actor, answer), *_has_ended(actor, record, now)]
     if blob is not None:
         record = replace(record, state=blob, deltas=())
     actor.record = replace(record, version=version)
@@ -179,9 +186,19 @@ def committed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     return effects
 
 
+def _has_ended(actor: Actor, record: Record, now: float) -> list[Effect]:
+    """The call that just counted was the session's last one: the next begins it again."""
+    actor.record, actor.version = None, 0
+    actor.epoch = record.epoch + 1
+    actor.rests.seen(actor.key, actor.epoch, now)
+    noted = Noted("session.ended", {"epoch": actor.epoch, "cause": "function"})
+    return [noted, Located(None, actor.epoch), *alarms_now(NONE, alarms_of(record.alarms))]
+
+
 def _lost_race(actor: Actor, head: Call, record: Record, outcome: Any) -> list[Effect]:
     if outcome.duplicate is not None:
-        return _ended(actor, remembered(head, outcome.duplicate, record.epoch))
+        epoch = outcome.current.epoch if outcome.current is not None else record.epoch
+        return _ended(actor, remembered(head, outcome.duplicate, epoch))
     head.tries += 1
     if head.tries >= MAX_TRIES:
         retry = {"retry_after_ms": 20}

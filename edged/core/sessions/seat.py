@@ -13,6 +13,7 @@ from ..transition import OWNING, SERVING_LOCAL, SERVING_REMOTE, S
 from . import (
     aside,
     checkpoints,
+    closing,
     endings,
     externalize,
     fencing,
@@ -133,16 +134,23 @@ def _begin(actor: Actor, now: float) -> list[Effect]:
 
 
 def _serve_on(actor: Actor, now: float) -> list[Effect]:
-    """LOCAL: the move that is wished for, else what keeps the state safe."""
+    """LOCAL: its end, the move that is wished for, or else what keeps the state safe."""
+    if actor.over:
+        return closing.said_so(actor, now)
     if actor.wish is None:
         return checkpoints.save_if_due(actor, now)
-    return migrate.begin(actor, now) if actor.wish.move == "migrate" else externalize.begin(actor, now)
+    return LEAVE[actor.wish.move](actor, now)
+
+
+LEAVE: dict[str, Step] = {"migrate": migrate.begin, "externalize": externalize.begin, "end": closing.begin}
 
 
 def _flush_when_idle(actor: Actor, now: float) -> list[Effect]:
     """DRAINING: once nothing runs, what only the container has."""
     if not leaving.is_idle(actor):
         return []
+    if actor.closing or actor.over:
+        return closing.close(actor)
     actor.go(S.FLUSHING)
     return migrate.flush(actor) if actor.target else externalize.flush(actor)
 
@@ -289,7 +297,7 @@ class Seat(Actor):
         frozen: bool = False,
         dwells: bool = False,
     ) -> list[Effect]:
-        """Somebody asks for `localize`, `externalize` or `migrate` (to `target`) of this session."""
+        """Somebody asks for `localize`, `externalize`, `migrate` (to `target`) or `end` of this session."""
         wish = Wish(move, asker, target, move_id, forced, frozen, dwells)
         return self._then(wishes.want(self, wish, now), now)
 

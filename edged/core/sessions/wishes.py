@@ -26,7 +26,7 @@ def why_not(actor: Actor, move: str, target: str, dwells: bool, now: float) -> t
     if actor.wish is not None or (actor.state not in SERVING_REMOTE and actor.state is not S.LOCAL):
         return 103, "the session is moving already"
     mode = "remote" if move == "externalize" else "local"
-    if mode not in actor.rules.allow:
+    if move != "end" and mode not in actor.rules.allow:
         return 201, f"the function does not allow {mode}-state sessions"
     if move == "localize" and not actor.leases.good:
         return 106, f"{actor.node} has no lease in the state store"

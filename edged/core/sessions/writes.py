@@ -1,11 +1,12 @@
 """The compare-and-sets of a session, each built in one place (DESIGN §5, reliability §2.2).
 
 Decides what each of them expects and changes. All but a commit and a checkpoint raise the epoch, and carry
-the id of the move, by which the record tells later whose they were.
+the id of the move, by which the record tells later whose they were. A session that ends leaves a record: to remove it
+was the alternative, and one begun again would have had an epoch that somebody had seen already.
 """
 
 from ..alarms import Alarms
-from ..records import Entry, Record, Write
+from ..records import ENDED, MAX_ASK, Entry, Record, SessionKey, Write
 from ..window import MAX_WINDOW_BYTES
 from .actor import Actor
 from .basis import Part
@@ -115,6 +116,8 @@ def release(actor: Actor) -> Write:
     """
     target, _, boot = actor.target.partition("/")
     write = checkpoint(actor, actor.part)
+    if actor.closing or actor.over:
+        return close(write, actor.move)
     if not actor.complete:
         write = write._replace(version=actor.stored, state=None, delta=None, results=(), alarms=None, due=None)
     return write._replace(
@@ -125,3 +128,45 @@ def release(actor: Actor) -> Write:
         move=actor.move,
         durable=True,
     )
+
+
+def close(write: Write, move: bytes) -> Write:
+    """The session ends with this write: remote-state, of no version and without state and alarms. Its outcomes stay, for
+    whoever asks again."""
+    return write._replace(
+        epoch=write.expect_epoch + 1,
+        version=0,
+        mode="remote",
+        owner=None,
+        owner_boot=None,
+        move=move,
+        state=b"",
+        delta=None,
+        alarms=b"",
+        due=None,
+        schema=ENDED,
+        durable=True,
+    )
+
+
+def close_at(key: SessionKey, record: Record, move: bytes, *, outcomes: bool = True) -> Write:
+    """The same for a session that nobody holds, by whoever has read its record; without its `outcomes` too, which a retry
+    then is told are forgotten."""
+    write = Write(
+        key=key,
+        expect_epoch=record.epoch,
+        expect_version=record.version,
+        epoch=record.epoch,
+        version=record.version,
+        mode="remote",
+        owner=None,
+        owner_boot=None,
+        move=None,
+        state=None,
+        results=(),
+        keep=MAX_ASK if outcomes else 0,
+        keep_bytes=MAX_WINDOW_BYTES,
+        durable=True,
+        had_alarms=record.alarms or b"",
+    )
+    return close(write, move)
