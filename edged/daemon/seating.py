@@ -226,6 +226,7 @@ def rules_of(version: Deployed) -> Rules:
         follow=manifest.modes.follow,
         on_partition=manifest.durability.on_partition,
         max_pause=manifest.modes.max_pause,
+        max_state=manifest.state.max_bytes,
         shared=version.shared,
     )
 

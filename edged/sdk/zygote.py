@@ -15,6 +15,7 @@ end of stream: kill all, exit
 
 import array
 import contextlib
+import errno
 import fcntl
 import gc
 import importlib
@@ -70,6 +71,13 @@ def import_function(entry: str, path: str) -> Function:
     return function
 
 
+def _look_for(program: str) -> None:
+    """A deploy that could never start a container should say so."""
+    if not os.access(program, os.X_OK) or os.path.isdir(program):
+        why = errno.EACCES if os.path.exists(program) else errno.ENOENT
+        raise ImportFailed(f"{program}: {os.strerror(why)}")
+
+
 class Zygote:
     """Forks on request until the daemon is gone."""
 
@@ -91,6 +99,8 @@ class Zygote:
         try:
             if self._setup.runtime == "python":
                 self._import()
+            else:
+                _look_for(self._setup.entry)
         except ImportFailed as error:
             self._tell(["failed", str(error)])
             return False
@@ -185,7 +195,7 @@ class Zygote:
         program = os.path.join(self._setup.path, self._setup.entry)
         report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, launch.EXEC_FD + 1)
         try:
-            launch.execute(program, sock, self._variables)
+            launch.execute(program, sock, {**self._variables, "EDGED_MAX_STATE": str(self._setup.max_state)})
         except OSError as error:
             os.write(report, f"{self._setup.entry}: {error.strerror}".encode())
 

@@ -488,13 +488,18 @@ async def test_a_script_is_a_container(rig: Rig) -> None:
 async def test_a_program_that_cannot_be_started_is_told(rig: Rig, exec_c: Spec, tmp_path: Path) -> None:
     """A missing or unexecutable program is a failed start, with the reason."""
     shutil.copytree(exec_c.path, tmp_path / "b")
-    spec = spec_of(tmp_path / "b")
-    (tmp_path / "b" / "counter").chmod(0o644)
+    spec, program = spec_of(tmp_path / "b"), tmp_path / "b" / "counter"
+    program.chmod(0o644)
     with pytest.raises(StartFailed, match="counter: Permission denied"):
-        await rig.host.start(spec, "c1")
-    (tmp_path / "b" / "counter").unlink()
+        await rig.host.warm(spec)
+    program.chmod(0o755)
+    await rig.start(spec)
+    program.unlink()
     with pytest.raises(StartFailed, match="counter: No such file"):
         await rig.host.start(spec, "c2")
+    await rig.host.retire(spec.hash)
+    with pytest.raises(StartFailed, match="counter: No such file"):
+        await rig.host.warm(spec)
 
 
 async def test_an_exec_container_has_limits_and_no_secrets(rig: Rig, exec_c: Spec) -> None:
@@ -502,7 +507,7 @@ async def test_an_exec_container_has_limits_and_no_secrets(rig: Rig, exec_c: Spe
     container, _ = await rig.start(exec_c)
     proc = Path(f"/proc/{container.pid}")
     variables = dict(item.split("=", 1) for item in proc.joinpath("environ").read_text().split("\0") if item)
-    assert set(variables) == {"PATH", "HOME", "LANG", "EDGED_FUNCTION", "EDGED_FD"}
+    assert set(variables) == {"PATH", "HOME", "LANG", "EDGED_FUNCTION", "EDGED_FD", "EDGED_MAX_STATE"}
     assert sorted(path.name for path in proc.joinpath("fd").iterdir()) == ["0", "1", "2", "3"]
     limits = proc.joinpath("limits").read_text()
     data = next(line for line in limits.splitlines() if line.startswith("Max data size"))

@@ -38,6 +38,8 @@ class Rules:
     durability: str
     checkpoint_calls: int
     checkpoint_seconds: float
+    max_state: int = 1 << 20
+    """Bytes; of what a pool's container gives back. A session's own container refuses to hold more."""
     deltas_from: int = WORTH
     max_pause: float = 0.5
     chunk: int = CHUNK

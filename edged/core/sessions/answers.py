@@ -72,6 +72,11 @@ def not_set(call: Call) -> Answer:
     return Answer(call, 201, b"", "no such alarm stands any more", {"not_set": True})
 
 
+def too_large(actor: Actor, call: Call, size: int) -> Answer:
+    """The state it would leave behind; a container that knows its bound says so itself."""
+    return Answer(call, 205, b"", f"the new state takes {size} bytes, {actor.rules.max_state} are allowed", None)
+
+
 def state_lost(actor: Actor, call: Call) -> Answer:
     """Told once: the state was in the memory of a container that is gone, and nowhere else."""
     actor.state_lost = False

@@ -26,6 +26,7 @@ from .answers import (
     remembered,
     said,
     state_lost,
+    too_large,
     too_old,
 )
 from .endings import drop_expired, next_living, refuse_all
@@ -138,6 +139,8 @@ def answered(
     assert record is not None
     if code not in (0, 301):
         return _ended(actor, Answer(call, code, body, message, meta))
+    if blob is not None and len(blob) > actor.rules.max_state:
+        return _ended(actor, too_large(actor, call, len(blob)))
     says = said(actor, call, meta)
     says["epoch"] = record.epoch
     shared = bool(meta.get("shared"))

@@ -156,9 +156,10 @@ static void invoke(size_t elements) {
     }
     if (incr) n += (uint64_t)by;
     if (local) local_state = n;
-    start_frame(incr && !local ? 5 : 3, 17, id);
+    start_frame(incr && !local ? 5 : get ? 4 : 3, 17, id);
     put_uint_as_bytes(n);
-    if (incr && !local) { put_byte(0xc0); put_uint_as_bytes(n); }
+    if (get) { put_byte(0x81); put_text("shared"); put_byte(0xc3); } /* nothing to commit, nothing to count */
+    else if (!local) { put_byte(0xc0); put_uint_as_bytes(n); }
     send_frame();
 }
 
