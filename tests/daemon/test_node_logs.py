@@ -177,19 +177,26 @@ class Mute:
 
     def __init__(self, sock: socket.socket, role: str = "node") -> None:
         self._sock = sock
-        self._connection = Connection.dialer({"role": role, "name": "mute", "mesh": "edged"})
+        hello = {"role": role, "name": "mute", "mesh": "edged", "boot": "00000001-mute"}
+        self._connection = Connection.dialer(hello)
 
     def greet(self) -> None:
         self._sock.sendall(self._connection.outgoing())
         while not self._connection.established:
-            self._connection.receive(self._sock.recv(65536))
+            self._read()
+
+    def _read(self) -> list[m.Message]:
+        data = self._sock.recv(65536)
+        if not data:
+            raise ConnectionError("closed by the node")
+        return self._connection.receive(data)
 
     def say(self, message: m.Message) -> None:
         self._sock.sendall(encode(message))
 
     def next_request(self, verb: str) -> m.Request:
         while True:
-            for message in self._connection.receive(self._sock.recv(65536)):
+            for message in self._read():
                 if isinstance(message, m.Request) and message.verb == verb:
                     return message
 

@@ -30,7 +30,7 @@ class Wire:
         self.answers: dict[int, m.Message] = {}
         self.farewell = ""
         while not self._connection.established:
-            self.read()
+            assert self.read(), "closed by the node"
 
     def send(self, *messages: m.Message) -> None:
         self._sock.sendall(b"".join(map(encode, messages)))
