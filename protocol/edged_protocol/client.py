@@ -111,7 +111,7 @@ class Client:
         self._meetings: list[Ticket] = []
         self._book = Book()
         self._woken: list[Effect] = []
-        self._repeated = self._fenced = self._timed_out = 0
+        self._repeated = self._timed_out = 0
 
     # Asking
 
@@ -254,7 +254,7 @@ class Client:
             len(self._book),
             self._lines.established,
             self._repeated,
-            self._fenced,
+            self._fence.refused,
             self._timed_out,
         )
 
@@ -278,10 +278,7 @@ class Client:
             meetings, self._meetings = self._meetings, []
             for ticket in meetings:
                 if not ticket.done:
-                    self._finish(ticket, None if self._lines.ready else self._unreachable())
-
-    def _unreachable(self) -> Unreachable:
-        return Unreachable(self._lines.brokers.explain())
+                    self._finish(ticket, None if self._lines.ready else self._lines.unreachable())
 
     def _end(self, line: Line, now: float, reason: str, last_words: bytes = b"") -> None:
         """A line has ended: what was in flight on it goes elsewhere, before all else."""
@@ -298,7 +295,7 @@ class Client:
 
     def _send(self, line: Line, ticket: Ticket, now: float) -> None:
         if now >= ticket.deadline:
-            self._finish(ticket, ticket.unsent(self._why_unsent()))
+            self._finish(ticket, ticket.unsent(self._lines.why_unsent()))
             return
         id_ = line.next_id()
         try:
@@ -335,7 +332,8 @@ class Client:
             raise RemoteProtocolError("bad_message", f"{kind} is not for a client")
 
     def _answered(self, line: Line, ticket: Ticket, message: Answering, now: float) -> None:
-        error = self._superseded(ticket, message) or ticket.accept(message)
+        told = ticket.epoch_in(message)
+        error = (self._fence.refuses(*told) if told is not None else None) or ticket.accept(message)
         if error is None and not ticket.complete:
             ticket.progress(now)
             self._book.arm(ticket, ticket.deadline)
@@ -358,15 +356,6 @@ class Client:
             node = homes.told((message.meta or {}).get("home"))
             if node is not None:
                 self._lines.prefer(node, now)
-
-    def _superseded(self, ticket: Ticket, message: Answering) -> CallError | None:
-        """An error for an answer from before the last change of owner that was seen."""
-        told = ticket.epoch_in(message)
-        if told is None or self._fence.admits(*told):
-            return None
-        self._fenced += 1
-        text = f"answered at epoch {told[1]}, but {self._fence.highest(told[0])} was seen"
-        return call_error(Code.WORKER_LOST, text)
 
     def _pause(self, ticket: Ticket, error: CallError, now: float) -> None:
         """Repeat it later, if there is time."""
@@ -396,16 +385,10 @@ class Client:
         if ticket.state is State.PAUSED:
             self._book.enqueue(ticket)
         elif ticket.state is State.WAITING:
-            self._finish(ticket, ticket.unsent(self._why_unsent()))
+            self._finish(ticket, ticket.unsent(self._lines.why_unsent()))
         elif now < ticket.deadline + ticket.margin:
             self._book.arm(ticket, ticket.deadline + ticket.margin)
         else:
             self._timed_out += 1
             self._withdraw(ticket, now)
             self._finish(ticket, ticket.silence(Code.DEADLINE_EXCEEDED, "no answer in time"))
-
-    def _why_unsent(self) -> CallError:
-        if self._lines.ready is None:
-            return self._unreachable()
-        text = f"{len(self._lines.ready.asked)} calls in flight left no room in time"
-        return call_error(Code.OVERLOADED, text)

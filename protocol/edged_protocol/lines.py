@@ -12,8 +12,9 @@ from . import messages as m
 from .brokers import Address, Brokers
 from .codec import encode
 from .connection import Connection
+from .errors import CallError, Code, call_error
 from .limits import KIB, MAX_INFLIGHT, MIB
-from .tickets import State, Ticket
+from .tickets import State, Ticket, Unreachable
 
 MAX_DIALS = 3
 STAGGER = 0.25
@@ -244,6 +245,17 @@ class Lines:
         """Whether no broker is there, none is being tried, and each has failed."""
         trying = self.ready is not None or any(line.young for line in self._lines.values())
         return not trying and self.brokers.exhausted
+
+    def unreachable(self) -> Unreachable:
+        """Why there is none."""
+        return Unreachable(self.brokers.explain())
+
+    def why_unsent(self) -> CallError:
+        """An error for a question that found no connection with room in its time."""
+        if self.ready is None:
+            return self.unreachable()
+        text = f"{len(self.ready.asked)} calls in flight left no room in time"
+        return call_error(Code.OVERLOADED, text)
 
     def alarm(self) -> float:
         """When to `check` and `seek` again."""

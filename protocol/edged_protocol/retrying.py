@@ -11,7 +11,7 @@ from collections import OrderedDict
 from enum import Enum
 from typing import Protocol
 
-from .errors import CallError, Code, outcome_of
+from .errors import CallError, Code, call_error, outcome_of
 from .limits import MAX_INFLIGHT
 
 FIRST_PAUSE = 0.05
@@ -103,6 +103,8 @@ class Fence:
 
     def __init__(self) -> None:
         self._highest: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self.refused = 0
+        """Answers that were none."""
 
     def __len__(self) -> int:
         return len(self._highest)
@@ -120,3 +122,11 @@ class Fence:
         if len(self._highest) > MAX_FENCED:
             self._highest.popitem(last=False)
         return True
+
+    def refuses(self, session: tuple[str, str], epoch: int) -> CallError | None:
+        """An error for an answer from before the last change of owner that was seen."""
+        if self.admits(session, epoch):
+            return None
+        self.refused += 1
+        text = f"answered at epoch {epoch}, but {self.highest(session)} was seen"
+        return call_error(Code.WORKER_LOST, text)
