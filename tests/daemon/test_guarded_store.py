@@ -113,7 +113,7 @@ async def test_a_listing_is_as_old_as_its_answer(
     _, read = await within.asked()
     page(Listed(((KEY, record(5)),)))
     read(Loaded(record(6)))
-    await trio.sleep(0.01)
+    await trio.testing.wait_all_tasks_blocked()
     assert (outcomes, told) == ([Loaded(record(6))], [])
 
 

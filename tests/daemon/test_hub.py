@@ -98,3 +98,4 @@ async def test_a_connection_that_comes_too_late_is_refused_quietly(pairs: Pairs)
     source = Listener(hub, pairs[0][0], notes)
     hub.add(source.sock.fileno(), source)
     source.cut("too late")
+    assert notes == []

@@ -60,10 +60,17 @@ class Nodes:
             f'[capacity]\ncontainers = {containers}\nmemory = "{memory}"\n'
             + f"[security]\ninsecure = {str(host is not None).lower()}\ngossip_keys = {keys or []}\n".replace("'", '"')
         )
+        program = [*(host.inside if host else ()), sys.executable, *(command or ("-m", "edged.cli"))]
+        address = self._launch(name, [*program, "run", "--config", str(config)], stop_at)
+        self.addresses[name] = host.address if host and address else address
+        return self.addresses[name]
+
+    def _launch(self, name: str, command: list[str], stop_at: str) -> str:
+        """Where it serves, as soon as it does; "" when it has ended instead."""
         read, write = os.pipe()
         with (self._root / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [*(host.inside if host else ()), sys.executable, *(command or ("-m", "edged.cli")), "run", "--config", str(config)],
+                command,
                 env={**os.environ, "EDGED_READY_FD": str(write), "EDGED_TEST_STOP": stop_at},
                 pass_fds=[write],
                 stderr=log,
@@ -71,9 +78,7 @@ class Nodes:
             )
         os.close(write)
         with os.fdopen(read) as ready:
-            address = ready.readline().strip()
-        self.addresses[name] = host.address if host and address else address
-        return self.addresses[name]
+            return ready.readline().strip()
 
     def signal(self, name: str, number: int) -> None:
         self._processes[name].send_signal(number)
