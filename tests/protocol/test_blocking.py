@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.socket_broker import Question, SocketBroker, Talk, echo
+from support.socket_broker import Question, SocketBroker, Talk, echo, listener_of
 
 from edged_protocol import messages as m
 from edged_protocol.blocking import connect
@@ -57,15 +57,7 @@ def test_calls_verbs_and_streams_pass() -> None:
 @pytest.mark.parametrize("family", ["unix", "v6"])
 def test_unix_sockets_and_ipv6_lead_there(family: str, tmp_path: Path) -> None:
     """`unix:/path` and `[v6]:port`."""
-    if family == "unix":
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(tmp_path / "b.sock"))
-    else:
-        try:
-            listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
-        except OSError:
-            pytest.skip("no IPv6 loopback here")
-    with SocketBroker(listener=listener) as broker:
+    with SocketBroker(listener=listener_of(family, tmp_path)) as broker:
         with connect([broker.address], name="t") as mesh:
             assert mesh.function("f").call("m", 1) == 1
 

@@ -4,7 +4,10 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, pack, unpack
@@ -46,6 +49,18 @@ def narrow_listener() -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     listener.bind(("127.0.0.1", 0))
     return listener
+
+
+def listener_of(family: str, folder: Path) -> socket.socket:
+    """A listener that is no IPv4 one: "unix", a path in the folder, or "v6"."""
+    if family == "unix":
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(folder / "b.sock"))
+        return listener
+    try:
+        return socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("no IPv6 loopback here")
 
 
 class SocketBroker:
