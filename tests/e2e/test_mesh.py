@@ -81,8 +81,8 @@ def test_a_caller_is_told_what_the_state_cost(mesh: list[dict[str, Any]]) -> Non
 
 
 def test_every_increment_counts_once_while_sessions_move(mesh: list[dict[str, Any]]) -> None:
-    """64 sessions, 8 connections, 40 moves while they are called, 200 increments each at least: each counts once."""
-    sessions, at_least, lines = 64, 200, 8
+    """64 sessions, 8 connections, 40 moves while they are called, 1,000 increments each at least: each counts once."""
+    sessions, at_least, lines = 64, 1000, 8
     seen: dict[str, list[int]] = {f"s{n}": [] for n in range(sessions)}
     failures: list[BaseException] = []
     moved = threading.Event()
