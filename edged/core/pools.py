@@ -251,6 +251,10 @@ class Pool:
         old = [c for c, since in self._idle_since.items() if now - since >= seconds]
         return old[:spare]
 
+    def idlest(self) -> Hashable | None:
+        """The one idle for longest, though the minimum wants it."""
+        return next(iter(self._idle_since), None)
+
     def containers(self) -> list[Hashable]:
         """All of them."""
         return list(self._held)

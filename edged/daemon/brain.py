@@ -195,6 +195,11 @@ class Brain:
             return None
         return mode, until - now
 
+    def keeps_local(self, key: SessionKey) -> bool:
+        """Whether an operator has made it local-state lately."""
+        held = self.held(key, trio.current_time())
+        return held is not None and held[0] == "local"
+
     def freeze(self, frozen: bool) -> None:
         """Plan no moves any more, or again."""
         if self.frozen != frozen:

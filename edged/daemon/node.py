@@ -32,6 +32,7 @@ from .emptying import Emptying
 from .events import Events
 from .fence import Fence
 from .following import Follower
+from .giving_way import GivingWay
 from .gossip import Gossip
 from .guarded_store import GuardedStore
 from .host import Host
@@ -73,6 +74,7 @@ class Node:
     drain: Drain
     gossip: Gossip
     brain: Brain
+    giving_way: GivingWay
     leasing: Leasing
     conflicts: Conflicts
     fence: Fence
@@ -158,6 +160,8 @@ class Node:
         self.deadlines = Deadlines(self.relay, self.workers)
         self.hub.settle, self.hub.sweep, self.hub.in_flight = self.relay.settle, self.deadlines.sweep, self.relay.calls
         self.workers.nested = Nested(self.relay, self.workers, self.deadlines)
+        self.giving_way = GivingWay(self.relay, self.workers, self.moves, self.brain.keeps_local, self.events.note)
+        self.workers.slot_wanted = self.giving_way.wanted
         self.connections = Connections(self, self.relay, self.hub, nursery)
 
     def _workers(self) -> Workers:
@@ -190,6 +194,7 @@ class Node:
         nursery.start_soon(self.connections.keep_alive)
         nursery.start_soon(self._housekeeping)
         nursery.start_soon(self.brain.run)
+        nursery.start_soon(self.giving_way.run)
         nursery.start_soon(Renewal(self.relay, self.workers, self.moves).run)
         nursery.start_soon(Follower(self.relay, self.moves, self.peers, self.events.note).run)
         nursery.start_soon(Locations(self.relay, self.router, self.peers, self.fence.epoch_seen).run)

@@ -217,6 +217,7 @@ def rules_of(version: Deployed) -> Rules:
     manifest = version.spec.manifest
     return Rules(
         allow=tuple(manifest.modes.allow),
+        start=manifest.modes.start,
         min_dwell=manifest.modes.min_dwell,
         queue=manifest.calls.queue,
         dedup=manifest.calls.dedup,

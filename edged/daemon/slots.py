@@ -1,5 +1,5 @@
 """The places for containers on one node (DESIGN §8). Decides which container gives way when none is free: an idle one,
-and where a function has none at all one that has had its time.
+and where a function has none at all one of another's `[pool] min`, or one that has had its time.
 
 Refuses to know how containers start and end.
 """
@@ -61,4 +61,15 @@ class Slots:
             for worker in function.pool.idle(now, 0.0) if function is not asking else ():
                 assert isinstance(worker, Worker)
                 return worker
+        if asking is None or asking.pool.containers() or asking.pool.starting:
+            return None
+        return self._of_a_minimum(asking)
+
+    def _of_a_minimum(self, asking: Deployed) -> Worker | None:
+        """`[pool] min` is for calls that do not have to wait, not for others that never run."""
+        for function in self._versions():
+            idlest = function.pool.idlest() if function is not asking else None
+            if idlest is not None:
+                assert isinstance(idlest, Worker)
+                return idlest
         return None

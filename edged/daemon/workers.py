@@ -90,6 +90,7 @@ class Workers:
         self._starved: dict[Deployed, None] = {}
         """Want a container and found no slot, who has waited longest first: fed again whenever something has happened."""
         self.nested: Nested
+        self.slot_wanted: Callable[[], None] = lambda: None
         self.resting = False
         """The node is drained: what is here runs to its end, nothing new is offered."""
 
@@ -131,9 +132,12 @@ class Workers:
         return DEFAULT_MS if function is None else int(function.spec.manifest.calls.deadline * 1000)
 
     def starts_local(self, name: str) -> bool:
-        """Whether sessions of `name` begin local-state."""
+        """Whether sessions of `name` begin local-state, or are never anything else."""
         function = self.functions.get(name)
-        return function is not None and function.spec.manifest.modes.start == "local"
+        if function is None:
+            return False
+        modes = function.spec.manifest.modes
+        return "local" in modes.allow and (modes.start == "local" or "remote" not in modes.allow)
 
     def version_for(self, name: str, key: str) -> Deployed | None:
         """What a session gets, or a call by a key of its own."""
@@ -176,7 +180,25 @@ class Workers:
         for _ in range(function.pool.wanted(now)):
             if not self._start_for_pool(function):
                 self._starved[function] = None
+                if self._is_shut_out(function):
+                    self.slot_wanted()
                 break
+
+    def shut_out(self) -> list[Deployed]:
+        """Versions whose calls no container will run unless a session leaves: all slots are sessions' own."""
+        return [version for version in self.versions() if self._is_shut_out(version)]
+
+    def _is_shut_out(self, function: Deployed) -> bool:
+        pool, slots = function.pool, self.slots
+        if not pool.waiting or pool.starting or pool.containers() or slots.starting or slots.spare > 0:
+            return False
+        return all(worker.seat is not None for worker in slots.alive)
+
+    def refuse(self, function: Deployed, reason: str) -> None:
+        """Its calls that wait are answered 104."""
+        for call in function.pool.drain_queue():
+            self._lost(call, 104, reason)
+        self._settle()
 
     def run_own(self, worker: Worker, call: Call, now: float) -> None:
         """Let a session's own container run the call."""
@@ -185,7 +207,9 @@ class Workers:
         self._touch(worker.link)
 
     def _start_for_pool(self, function: Deployed) -> bool:
-        if not self.slots.make_room(function) or self._nursery is None:
+        # Nobody has to end for a container that only [pool] min asks for.
+        room = self.slots.make_room(function) if function.pool.waiting else self.slots.spare > 0
+        if not room or self._nursery is None:
             return False
         function.pool.starting += 1
         self.slots.starting += 1
@@ -214,9 +238,7 @@ class Workers:
         function.broken = reason
         log.error("%s: no container: %s", function.spec.manifest.name, reason)
         if not function.pool.containers() and function.pool.starting <= 1:
-            for call in function.pool.drain_queue():
-                self._lost(call, 104, f"no container could be started: {reason[-400:]}")
-            self._settle()
+            self.refuse(function, f"no container could be started: {reason[-400:]}")
 
     def start_own(self, key: SessionKey, done: Callable[[Worker | None, str], None]) -> None:
         """A container for one session; `done` gets it, or None and why."""

@@ -78,6 +78,11 @@ class Ledger:
         known = self._known.get(key)
         return known.entrance if known else ""
 
+    def last_called(self, key: SessionKey) -> float:
+        """When its last call came; never, as far as is known: minus infinity."""
+        known = self._known.get(key)
+        return known.rate.last if known else float("-inf")
+
     def moved(self, key: SessionKey, now: float) -> None:
         """Its mode or its node has changed."""
         (self._known.get(key) or self._new(key, now)).moved = now

@@ -47,6 +47,7 @@ class Rules:
     shared: Collection[str] = ()
     """Methods that change nothing, as far as a container has said."""
     on_partition: str = "fence"
+    start: str = "remote"
 
 
 class Wish(NamedTuple):
@@ -124,7 +125,8 @@ class Actor:
         self.save_due = False
         self.save_timer = False
         self.save_failed = False
-        self.save_problem = ""
+        # Why a checkpoint failed; and why the last try to be local-state did, until a call has heard of it.
+        self.save_problem = self.kept_out = ""
         self.watched = 0
         # The move that is wished for, and the one under way.
         self.wish: Wish | None = None

@@ -66,6 +66,7 @@ def send_away(actor: Actor, record: Record) -> list[Effect]:
 
 def give_up(actor: Actor, code: int, message: str) -> list[Effect]:
     """The move ends before anything was claimed; calls that wait go the way they find."""
+    actor.kept_out = message
     return [*actor.end_move(code, message), *let_go(actor)]
 
 

@@ -152,6 +152,7 @@ def _one_more(actor: Actor, now: float) -> list[Effect]:
 
 def undo(actor: Actor, code: int, reason: str) -> list[Effect]:
     """The claim is won but cannot be used: back to remote-state, with the state that the store has."""
+    actor.kept_out = reason
     effects = actor.end_move(code, reason)
     if actor.container is not None:
         effects.append(Release(actor.container))
@@ -167,7 +168,7 @@ def serve(actor: Actor, now: float) -> list[Effect]:
     effects: list[Effect] = [*actor.end_move(0, ""), Located(actor.node, actor.epoch)]
     if actor.state is S.RESTORING:  # of a migration the source tells
         effects.append(Noted("session.localized", {"epoch": actor.epoch}))
-    actor.record = None
+    actor.record, actor.kept_out = None, ""
     if actor.alarms.due is not None:
         effects.append(Due(actor.alarms.due))
     return effects + serve_by_lease(actor, now)

@@ -30,6 +30,7 @@ from .answers import (
     too_old,
 )
 from .endings import drop_expired, next_living, refuse_all
+from .starts import local_first
 from .takeover import read_elsewhere, start_over
 from .wishes import prefer
 from .writes import NO_RECORD, close, commit
@@ -104,6 +105,9 @@ def _judge(actor: Actor, record: Record, outcome: Loaded) -> list[Effect]:
         return _ended(actor, remembered(head, outcome.results[0], record.epoch))
     if head.answered:
         return start_over(actor)  # expired while the record was read: it was told that it did not run
+    elsewhere = local_first(actor, record)
+    if elsewhere is not None:
+        return elsewhere
     if head.alarm is not None:
         return _judge_alarm(actor, head, head.alarm, record)
     if head.attempt > 0 and record.floor and head.call_id is not None:

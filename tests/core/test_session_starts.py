@@ -1,0 +1,104 @@
+"""A session that begins local-state, or may be nothing else: what its first call leads to."""
+
+from typing import Any
+
+import pytest
+from support.leases import good_lease
+
+from edged.core import effects as fx
+from edged.core.calls import Call
+from edged.core.leases import Leases
+from edged.core.records import Load, Loaded, Record, SessionKey
+from edged.core.rests import Rests
+from edged.core.sessions import Rules, Seat
+from edged.core.transition import S
+
+KEY = SessionKey("counter", "one")
+BOTH, ONLY = ("remote", "local"), ("local",)
+OLD = Record(2, "remote", None, None, 5, None, b"5", False, 1, 0.0, None)
+
+
+class Play:
+    """One session's actor, and what its last step led to."""
+
+    def __init__(self, allow: tuple[str, ...], start: str, leases: Leases | None = None) -> None:
+        rules = Rules(allow, 0.0, 500, 128, "checkpoint", 5, 1.0, start=start)
+        leases = leases or good_lease("a", "boot-a")
+        self.seat = Seat(KEY, "a", "boot-a", rules, leases, lambda: "a", Rests())  # type: ignore[arg-type]
+        self.effects: list[fx.Effect] = []
+        self.call = Call("client", 1, *KEY, "incr", bytes(16), 0.0, 1e9, b"", {})
+
+    def arrives(self) -> None:
+        self.effects = self.seat.arrived(self.call, 0.0)
+
+    def reads(self, record: Record | None) -> None:
+        """The store answers the reading."""
+        ask = self.only(fx.Ask)
+        assert isinstance(ask.op, Load)
+        self.effects = self.seat.on_store(ask.token, Loaded(record, ()), 0.0)
+
+    def no_container(self) -> None:
+        self.effects = self.seat.on_container(self.only(fx.Start).token, None, "no slot is free", 0.0)
+
+    def only(self, kind: type[Any]) -> Any:
+        """The effect of that kind."""
+        [found] = [effect for effect in self.effects if isinstance(effect, kind)]
+        return found
+
+    @property
+    def kinds(self) -> set[type[Any]]:
+        return {type(effect) for effect in self.effects}
+
+
+@pytest.mark.parametrize(
+    ("allow", "start", "record", "local"),
+    [
+        (BOTH, "remote", None, False),
+        (BOTH, "local", None, True),
+        (BOTH, "local", OLD, False),
+        (ONLY, "remote", None, True),
+        (ONLY, "local", OLD, True),
+        (("remote",), "local", None, False),
+    ],
+)
+def test_what_has_to_be_local_gets_its_container_before_its_call_runs(
+    allow: tuple[str, ...], start: str, record: Record | None, local: bool
+) -> None:
+    """New sessions where the manifest says so, and all of a function that allows nothing else."""
+    play = Play(allow, start)
+    play.arrives()
+    play.reads(record)
+    assert play.kinds == ({fx.Start, fx.Timer} if local else {fx.RunPool})
+    assert list(play.seat.queue) == ([play.call] if local else [])
+
+
+def test_without_a_container_a_new_session_begins_remote_state() -> None:
+    """Where that is allowed: the call runs in the pool at once."""
+    play = Play(BOTH, "local")
+    play.arrives()
+    play.reads(None)
+    play.no_container()
+    play.reads(None)
+    assert play.only(fx.RunPool).call is play.call
+
+
+def test_without_a_container_a_call_that_may_not_run_elsewhere_is_refused() -> None:
+    """104 with the reason, once for each call: the next one tries again."""
+    play = Play(ONLY, "local")
+    for _ in range(2):
+        play.arrives()
+        play.reads(None)
+        play.no_container()
+        play.reads(None)
+        answer = play.only(fx.Answer)
+        assert (answer.code, answer.message, play.seat.state) == (104, "no slot is free", S.FREE)
+
+
+def test_without_a_lease_nothing_is_claimed() -> None:
+    """The node says so for a session that may only be local-state, and begins another one remote-state."""
+    for allow, expected in ((ONLY, fx.Answer), (BOTH, fx.RunPool)):
+        play = Play(allow, "local", Leases("a", "boot-a", 15.0))
+        play.arrives()
+        play.reads(None)
+        assert play.kinds == {expected}
+    assert play.seat.kept_out == ""
