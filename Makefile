@@ -27,7 +27,7 @@ $(BIN)/.stamp: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "edged needs Python 3.11 or newer: apt-get install python3, or make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tools/setup/debian.sh ensurepip:python3-venv
 	$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' || { echo "pip could not install what edged needs (see above): it takes a network, or a mirror named by PIP_INDEX_URL" >&2; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --timeout 60 -e '.[dev]' || { echo "pip could not install what edged needs (see above): it takes a network, or a mirror named by PIP_INDEX_URL" >&2; exit 1; }
 	@touch $@
 
 lint: $(BIN)/.stamp

@@ -84,6 +84,7 @@ def test_each_command_asks_its_verb(broker: FakeBroker, words: list[str], verb: 
         (["policy", "what-if", "--plot"], "policy.what_if", WHAT_IF, ["mean latency, ms", "▼", "●"]),
         (["policy", "what-if"], "policy.what_if", {**WHAT_IF, "now": 3}, ["3 sessions are local: the pool does not keep up"]),
         (["policy", "what-if"], "policy.what_if", {**WHAT_IF, "best": None}, ["with no number of local sessions does the pool keep up"]),
+        (["policy", "what-if"], "policy.what_if", {**WHAT_IF, "rate": 0}, ["nothing is called: no number of local sessions is better"]),
         (["policy", "what-if", "--plot"], "policy.what_if", {"points": "none"}, ["no point"]),
         (["session", "explain", "arm/a"], "session.explain", SESSION, ["- an operator moved it", "- and so on"]),
         (["policy", "freeze"], "policy.freeze", {"frozen": True, "nodes": ["n1"], "silent": ["n2"]}, ["no answer from n2"]),

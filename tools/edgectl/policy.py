@@ -86,6 +86,8 @@ def _points(said: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _standing(said: Mapping[str, Any]) -> list[str]:
     """In words: where it stands, and what would be better."""
+    if not said.get("rate"):
+        return ["nothing is called: no number of local sessions is better than another"]
     by_k = {p.get("k"): p for p in said.get("points", []) if isinstance(p, dict)}
     now, best, cliff = said.get("now"), said.get("best"), said.get("cliff")
     if best is None:
