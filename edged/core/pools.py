@@ -66,6 +66,8 @@ class Pool:
         self._service = 1.0
         self._mean = 0.0
         self._ran = 0
+        self._weight = 1.0
+        """Of the next call in the mean: all count alike until there are enough."""
         self._arrived = 0
         self._rate = 0.0
         self._sampled = 0.0
@@ -134,23 +136,26 @@ class Pool:
     def assign(self, now: float) -> list[tuple[Hashable, Call]]:
         """The calls to hand over now, each with its container. Calls already answered are dropped."""
         result: list[tuple[Hashable, Call]] = []
+        queue, container, room = self._queue, None, 0
         depth = max(1, min(MAX_HELD, int(PREFETCH / self._service)))
         enough = max(1, min(MAX_HELD, int(WORTH_WAKING / self._service)))
-        while self._queue:
-            if self._queue[0].answered:
-                self._queue.popleft()
+        while queue:
+            call = queue[0]
+            if call.answered:
+                queue.popleft()
                 continue
-            container = self._next_container(enough, depth)
-            if container is None:
-                break
-            call = self._queue.popleft()
-            held = self._held[container]
-            if held:
-                call.started = 0.0
-            else:
-                call.started = now
+            if room <= 0:
+                container = self._next_container(enough, depth)
+                if container is None:
+                    break
+                held = self._held[container]
+                room = enough - len(held)  # it is asked for again only when it has enough
+                call.started = 0.0 if held else now
                 self._idle_since.pop(container, None)
-            held.append(call)
+            else:
+                call.started = 0.0
+            held.append(queue.popleft())
+            room -= 1
             result.append((container, call))
         return result
 
@@ -176,22 +181,18 @@ class Pool:
             return
         if self._overrun:
             self._overrun.discard(container)
-        if held:
-            held[0].started = held[0].started or now
-        else:
+        if not held:
             self._idle_since[container] = now
-        self._learn(seconds)
-
-    def _learn(self, seconds: float) -> None:
-        """How long a call took; in comparisons, because this is done for every call."""
-        self._ran += 1
-        weight = 1 / self._ran
-        self._mean += (max(SMOOTHING, weight)) * (seconds - self._mean)
+        elif not held[0].started:
+            held[0].started = now
+        # How long it took.
+        if self._weight > SMOOTHING:
+            self._ran += 1
+            self._weight = max(SMOOTHING, 1 / self._ran)
+        self._mean += self._weight * (seconds - self._mean)
         # Up at once, down in some ten calls: a function that turns slow must not keep a deep prefetch, and one call
         # that was pushed off its processor must not end it for long.
-        slowly = 0.7 * self._service + 0.3 * seconds
-        service = max(slowly, seconds)
-        self._service = max(SHORTEST, service)
+        self._service = max(SHORTEST, seconds, 0.7 * self._service + 0.3 * seconds)
 
     def overdue(self, container: Hashable) -> list[Call]:
         """Take back what waits behind the running call of `container`; it goes to the queue's head.

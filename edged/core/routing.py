@@ -57,10 +57,13 @@ class Router:
         self._locations: OrderedDict[SessionKey, tuple[str, int]] = OrderedDict()
         self._doubted: set[str] = set()
         self._others: dict[str, tuple[str, ...]] = {}
+        self.only_here: frozenset[str] = frozenset()
+        """The functions that this node runs and no other one."""
 
     def serves(self, functions: Iterable[str], known: Iterable[str]) -> None:
         """The functions this node runs, and all it has heard of."""
         self._here, self._known = frozenset(functions), frozenset(known)
+        self._changed()
 
     def functions(self) -> frozenset[str]:
         """All it has heard of."""
@@ -72,7 +75,12 @@ class Router:
             self._peers.pop(node, None)
         else:
             self._peers[node] = frozenset(functions)
+        self._changed()
+
+    def _changed(self) -> None:
+        """What runs where is another matter now."""
         self._others.clear()
+        self.only_here = self._here.difference(*self._peers.values())
 
     def doubt(self, node: str, doubted: bool) -> None:
         """Whether `node` may be dead: it gets new work only when nobody else can do it."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from edged.core.calls import Call
 from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.connection import Connection
@@ -163,12 +164,11 @@ class Connections:
                 self._received_rare(link, message)
 
     def _answered(self, link: Link, message: m.Result | m.Error, now: float) -> None:
-        waiting = link.waiting.get(message.id)
-        if callable(waiting):
-            del link.waiting[message.id]
+        waiting = link.waiting.pop(message[0], None)
+        if type(waiting) is Call:
+            self._relay.peer_answer(link, waiting, message, now)
+        elif waiting is not None:
             waiting(message)
-        else:
-            self._relay.peer_answer(link, message, now)
 
     def _received_rare(self, link: Link, message: m.Message) -> None:
         if isinstance(message, m.Request):

@@ -3,8 +3,8 @@
 Decide nothing: `workers` starts, feeds and ends them.
 """
 
-import math
 from collections.abc import Callable
+from math import ceil, inf
 from typing import Any
 
 import trio
@@ -35,7 +35,7 @@ class Worker:
         self.children: dict[int, list[Call]] = {}
         """What its calls, by their serials, have asked of others."""
         self.verbs: dict[int, Callable[[m.Reply | m.Error], None]] = {}
-        self.since = math.inf
+        self.since = inf
         """When it joined its pool; one that is starting has not."""
         self.ready = trio.Event()
         self.deltas = False
@@ -43,12 +43,14 @@ class Worker:
 
     def invoke(self, call: Call, now: float) -> None:
         """Send the call; its answer comes through the workers' `answered`."""
-        left = math.ceil((call.deadline - now) * 1000)
+        left = ceil((call.deadline - now) * 1000)
         self.calls[call.serial] = call
         call.container = self
-        state, meta = call.state, _told(call)
-        if call.deltas:
-            state, meta["parts"] = for_container(state, call.deltas, self.deltas)
+        state, meta = call.state, None
+        if call.mode is not None or call.attempt or call.traceparent is not None:
+            meta = _told(call)
+            if call.deltas:
+                state, meta["parts"] = for_container(state, call.deltas, self.deltas)
         self.link.send(
             encode_invoke(
                 call.serial,

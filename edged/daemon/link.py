@@ -6,7 +6,7 @@ costs a wakeup per burst and was measured at half the speed.
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
@@ -55,6 +55,9 @@ class Link:
         self._handle = handle
         self._hub = hub
         self._greeted = trio.Event()
+        self._fresh: list[bytes] = []
+        self.send = self._fresh.append
+        """Queue one or more whole frames; nothing but the append of a list, because each call passes here twice."""
         self._out: list[bytes | memoryview] = []
         self._pending = 0
         self._blocked = False
@@ -73,7 +76,7 @@ class Link:
     @property
     def unsent(self) -> int:
         """Bytes that wait for the other end to take them."""
-        return 0 if self.closed else self._pending
+        return 0 if self.closed else self._pending + sum(map(len, self._fresh))
 
     @property
     def local_host(self) -> str:
@@ -87,8 +90,7 @@ class Link:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery, self._scope = nursery, nursery.cancel_scope
-                self.send(self._connection.outgoing())
-                self.flush()
+                self._out_handshake()
                 if not self.closed:
                     self._hub.add(self._sock.fileno(), self)
                 await self._greet()
@@ -136,27 +138,27 @@ class Link:
         if self._connection.established:
             self._greeted.set()
 
-    def send(self, data: bytes) -> None:
-        """Queue one or more whole frames."""
-        if data and not self.closed:
-            self._out.append(data)
-            self._pending += len(data)
-
     def flush(self) -> None:
         """Write what is queued in one go; the rest waits for the socket."""
-        if not self._out or self.closed:
+        fresh = self._fresh
+        if not fresh or self.closed:
             return
         if self._blocked:
+            self._pending += sum(map(len, fresh))
+            self._out += fresh
+            fresh.clear()
             self._bound()
             return
-        self._write()
-        if self._pending and self._nursery is not None and not self.closed:
+        data = _joined(fresh)
+        fresh.clear()
+        self._write(data)
+        if self._pending and not self.closed:
+            assert self._nursery is not None, "only a link that runs is written to"
             self._blocked = True
             self._nursery.start_soon(self._drain)
 
-    def _write(self) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         """As much as the socket takes now."""
-        data = self._joined()
         try:
             sent = self._sock.send(data)
         except BlockingIOError:
@@ -174,12 +176,8 @@ class Link:
             if scope.cancelled_caught:
                 self.cut("it takes nothing")
                 return
-            self._write()
+            self._write(_joined(self._out))
         self._blocked = False
-
-    def _joined(self) -> bytes | memoryview:
-        """All that waits. A frame of many MiB that leaves in many writes is not copied for each."""
-        return self._out[0] if len(self._out) == 1 else b"".join(self._out)
 
     def _bound(self) -> None:
         most = MAX_PENDING_TRUSTED if self.role in ("node", "worker") else MAX_PENDING_OUT
@@ -199,5 +197,16 @@ class Link:
         self.closed, self.reason = True, reason
         self._hub.remove(self._sock.fileno())
         self._out.clear()
+        self._fresh.clear()
+        self.send = _nowhere
         if self._scope is not None:
             self._scope.cancel()
+
+
+def _joined(parts: Sequence[bytes | memoryview]) -> bytes | memoryview:
+    """All that waits. A frame of many MiB that leaves in many writes is not copied for each."""
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _nowhere(data: bytes) -> None:
+    """Where a connection that has ended sends what it is still told to."""

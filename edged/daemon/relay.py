@@ -5,8 +5,8 @@ goes back to `call.origin`. No task, channel or timer per call; one sweep looks 
 (`deadlines`), and `settle` writes what one wakeup produced, once per connection.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping
+from math import floor
 
 import trio
 
@@ -14,7 +14,7 @@ from edged.core import effects as fx
 from edged.core.calls import Call
 from edged.core.records import SessionKey
 from edged.core.regression import Regression
-from edged.core.routing import HERE, Refuse, Router, There
+from edged.core.routing import ANYWHERE, HERE, Refuse, Router, There
 from edged.core.sessions import Seat
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, encode_invoke, encode_result
@@ -119,6 +119,11 @@ class Relay:
 
     def route(self, call: Call, now: float) -> None:
         """Where does this call go? Ask, and act."""
+        if call.session is None and call.function in self.router.only_here:  # nothing to choose
+            reason = self.workers.submit(call, now)
+            if reason is not None:
+                self._not_taken(call, reason, now)
+            return
         where = self.router.route(call.function, call.session, call.hops)
         if where is HERE:
             node = self.spread.elsewhere(call, now)
@@ -126,6 +131,8 @@ class Relay:
                 self._here(call, now)
             else:
                 self.forward(call, node, now)
+        elif where is ANYWHERE and not self.workers.resting:
+            self._anywhere(call, now)
         elif self.workers.resting and SessionKey(call.function, call.session or "") in self.seats:
             self._here(call, now)  # the router knows no function here any more, but this session has not left yet
         elif isinstance(where, There):
@@ -150,18 +157,21 @@ class Relay:
             reason += ": " + "; ".join(f"{row['node']}: {row['rule']}" for row in rows[:MAX_EXPLAINED])
         self.answer(fx.Answer(call, code, b"", reason, {"placement": rows[:MAX_EXPLAINED]} if rows else None))
 
+    def _not_taken(self, call: Call, reason: str, now: float) -> None:
+        """The pool has no room for a call without a session."""
+        node = self.spread.full_here(call, now)
+        if node is not None:
+            self.forward(call, node, now)
+        elif reason == WAITS_FOR_ITSELF:
+            self.answer(fx.Answer(call, 201, b"", reason, None))
+        else:
+            self.answer(fx.Answer(call, 101, b"", reason, {"retry_after_ms": 20}))
+
     def _here(self, call: Call, now: float) -> None:
         if call.session is None:
             reason = self.workers.submit(call, now)
-            if reason is None:
-                return
-            node = self.spread.full_here(call, now)
-            if node is not None:
-                self.forward(call, node, now)
-            elif reason == WAITS_FOR_ITSELF:
-                self.answer(fx.Answer(call, 201, b"", reason, None))
-            else:
-                self.answer(fx.Answer(call, 101, b"", reason, {"retry_after_ms": 20}))
+            if reason is not None:
+                self._not_taken(call, reason, now)
             return
         key = SessionKey(call.function, call.session)
         if self.frozen and key in self.frozen:
@@ -183,7 +193,7 @@ class Relay:
     def forward(self, call: Call, node: str, now: float) -> None:
         """Let another node answer; its answer comes back through `peer_answer`."""
         link = self.peers.get(node)
-        left = math.floor((call.deadline - now) * 1000) - 1
+        left = floor((call.deadline - now) * 1000) - 1
         if link is None or link.closed:
             if call.session is not None:
                 self.router.forget(SessionKey(call.function, call.session))
@@ -225,17 +235,14 @@ class Relay:
 
     # Answers
 
-    def peer_answer(self, link: Link, message: m.Result | m.Error, now: float) -> None:
+    def peer_answer(self, link: Link, call: Call, message: m.Result | m.Error, now: float) -> None:
         """Another node answered a call forwarded to it."""
-        call = link.waiting.pop(message.id, None)
-        if call is None:
-            return
         call.away = False
         meta = message.meta or {}
         if "load" in meta:
             self.spread.reported(link.name, call.function, meta.pop("load"), now)
-        self.spread.ended(call, now, meta if isinstance(message, m.Result) else None)
-        if isinstance(message, m.Result) and call.session is None:
+        self.spread.ended(call, now, meta if type(message) is m.Result else None)
+        if type(message) is m.Result and call.session is None:
             self._result(call, message.body, meta)
             return
         if isinstance(message, m.Error) and message.code in NOT_RUN_THERE and self._asks_another(call, link, meta, now):
@@ -275,9 +282,39 @@ class Relay:
 
     def worker_answer(self, call: Call, message: m.Result | m.Error, now: float) -> None:
         """A container answered."""
-        if call.session is None:
-            self._stateless_answer(call, message)
-            return
+        if call.session is not None:
+            self._session_answer(call, message, now)
+        elif type(message) is m.Result:
+            _, body, meta, _ = message
+            self._result(call, body, self._ran_here(call, meta))
+        else:
+            assert isinstance(message, m.Error)
+            self.answer(fx.Answer(call, message.code, b"", message.message, self._ran_here(call, message.meta)))
+
+    def _ran_here(self, call: Call, meta: m.Map | None) -> m.Map:
+        meta = {} if meta is None else meta
+        meta["node"] = self._node
+        queued = call.started - call.arrived
+        meta["queue_us"] = int(queued * 1e6) if queued > 0.0 else 0
+        return meta
+
+    def _result(self, call: Call, body: bytes, meta: m.Map) -> None:
+        """The usual end of a call without a session, to which nothing is attached: `answer` and no value between."""
+        link, id_ = call.origin
+        self.calls.pop(call.serial, None)
+        if call.holds:
+            call.holds = False
+            link.inflight -= 1
+        if not call.answered:
+            call.answered = True
+            self.served += 1
+            if call.sent_to is not None:
+                self.spread.ended(call, trio.current_time(), meta)
+            link.send(encode_result(id_, body, meta if link.role != "node" else self._with_load(call, link, meta)))
+            self._touched.add(link)
+
+    def _session_answer(self, call: Call, message: m.Result | m.Error, now: float) -> None:
+        assert call.session is not None
         code = message.code if isinstance(message, m.Error) else 0
         text = message.message if isinstance(message, m.Error) else ""
         body = message.body if isinstance(message, m.Result) else b""
@@ -289,26 +326,6 @@ class Relay:
             if meta is not None and "alarms" in meta:
                 meta = asked_alarms(call, meta)
             self.seating.perform(seat, lambda s: s.on_answer(call, code, body, text, meta, blob, now))
-
-    def _stateless_answer(self, call: Call, message: m.Result | m.Error) -> None:
-        meta = {} if message.meta is None else message.meta
-        meta["node"] = self._node
-        queued = call.started - call.arrived
-        meta["queue_us"] = int(queued * 1e6) if queued > 0.0 else 0
-        if isinstance(message, m.Result):
-            self._result(call, message.body, meta)
-        else:
-            self.answer(fx.Answer(call, message.code, b"", message.message, meta))
-
-    def _result(self, call: Call, body: bytes, meta: m.Map) -> None:
-        """The usual end of a call without a session, to which nothing is attached: `answer` and no value between."""
-        self.done_with(call)
-        if not call.answered:
-            link, id_ = call.origin
-            ending = self._ending(call, link, meta, ran=True)
-            if not link.closed:
-                link.send(encode_result(id_, body, ending))
-                self._touched.add(link)
 
     def call_lost(self, call: Call, code: int, message: str) -> None:
         """The pool could not run a call to its end."""
@@ -348,7 +365,13 @@ class Relay:
         """To one caller; what comes later is for nobody."""
         call = answer.call
         link, id_ = call.origin
-        meta = self._ending(call, link, answer.meta, ran=answer.code == 0)
+        meta = answer.meta
+        call.answered = True
+        self.served += 1
+        if call.sent_to is not None:
+            self.spread.ended(call, trio.current_time(), meta if answer.code == 0 else None)
+        if link.role == "node":
+            meta = self._with_load(call, link, meta)
         if link.closed:
             return
         if answer.code == 0:
@@ -358,14 +381,6 @@ class Relay:
         else:
             link.send(encode(m.Error(id_, answer.code, answer.message[:2000], meta)))
         self._touched.add(link)
-
-    def _ending(self, call: Call, link: Link, meta: m.Map | None, *, ran: bool) -> m.Map | None:
-        """The caller is answered now; the meta it gets."""
-        call.answered = True
-        self.served += 1
-        if call.sent_to is not None:
-            self.spread.ended(call, trio.current_time(), meta if ran else None)
-        return self._with_load(call, link, meta) if link.role == "node" else meta
 
     def _with_load(self, call: Call, link: Link, meta: m.Map | None) -> m.Map | None:
         """For another broker: how busy the function is here now. Once in each write, which is a moment."""

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RESULT_OR_ERROR = (m.Result, m.Error)
-"""Made once: a union of types is made anew wherever it is written."""
-
 DEFAULT_MS = 2000
 """`[calls] deadline`, where the function is not known."""
 
@@ -150,7 +147,7 @@ class Workers:
     def submit(self, call: Call, now: float) -> str | None:
         """Queue a call for its function's pool; the reason when that is impossible."""
         function = self.functions.get(call.function)
-        if call.function in self._canaries:
+        if self._canaries and call.function in self._canaries:
             function = self.version_for(call.function, call.session or str(call.serial))
         if function is None:
             return f"{call.function} is not deployed here"
@@ -298,7 +295,7 @@ class Workers:
         worker: Worker = link.info["worker"]
         now = trio.current_time()
         for message in messages:
-            if isinstance(message, RESULT_OR_ERROR):
+            if type(message) is m.Result or type(message) is m.Error:
                 self._one_answer(worker, message, now)
             elif isinstance(message, m.Hello):
                 worker.deltas = message.info.get("deltas") is True
@@ -318,16 +315,17 @@ class Workers:
                     self.end(worker)
 
     def _one_answer(self, worker: Worker, message: m.Result | m.Error, now: float) -> None:
-        call = worker.calls.pop(message.id, None)
+        id_, _, meta, _ = message
+        call = worker.calls.pop(id_, None)
         if call is None:
-            verb = worker.verbs.pop(message.id, None)
+            verb = worker.verbs.pop(id_, None)
             if verb is not None and isinstance(message, m.Error):
                 verb(message)
             return
         if worker.children:
             self.nested.parent_ended(worker, call)
         if worker.seat is None:
-            run = message.meta.get("run_us") if message.meta else None
+            run = meta.get("run_us") if type(meta) is dict else None  # of an ERROR it is the text
             seconds = run / 1e6 if type(run) is int else now - call.started
             worker.function.pool.finished(worker, call, seconds, now)
         self._answered(call, message, now)

@@ -32,6 +32,11 @@ class Refused(Exception):
         self.code, self.message, self.meta = code, message, meta
 
 
+def refusal(id_: int, refused: Refused) -> tuple[Any, ...]:
+    """The ERROR that says so."""
+    return 18, id_, int(refused.code), refused.message, refused.meta
+
+
 def failed(error: BaseException) -> Refused:
     """The answer to whatever a handler, a hook or the packing of their values raised."""
     if isinstance(error, Refused):

@@ -8,42 +8,32 @@ is an answer and undoes its changes.
 the two was the alternative, and costs every call more readings.
 """
 
-import math
 import os
-import time
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from math import inf
+from time import monotonic
+from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
 from edged_protocol.errors import Code, call_error
 from edged_protocol.limits import MAX_BODY
 
-from .answers import MESSAGE_CHARS, Refused, failed, packed, packed_result, wrong
+from .answers import MESSAGE_CHARS, Refused, failed, packed, packed_result, refusal, wrong
 from .beside import Beside
 from .channel import Channel
 from .function import Function, Method
 from .outside import Line, Outside, Parent, run_blocking
 from .session import Session
 from .sessions import Held, Sessions
-from .state import Kind, State
+from .state import Kind
 
 FRAME_MARGIN = 1024
 """Bytes of a RESULT beside its body and state."""
 
 
-class Call(NamedTuple):
-    """An INVOKE frame; what a short frame leaves out is None."""
-
-    id: int
-    function: str
-    session: str | None
-    method: str
-    call_id: bytes | None
-    timeout_ms: int
-    body: bytes
-    meta: dict[str, Any] | None = None
-    blob: bytes | None = None
+_SHORT = [None, None]
+"""What a short INVOKE leaves out: meta and state."""
 
 
 class Calls:
@@ -53,6 +43,7 @@ class Calls:
         self, function: Function, kind: Kind, max_state: int, sessions: Sessions, channel: Channel, line: Line
     ) -> None:
         self._function = function
+        self._methods = function.methods
         self._kind = kind
         self._max_state = max_state
         self._sessions = sessions
@@ -64,7 +55,7 @@ class Calls:
         self.beside: Beside | None = None
         self.seconds: dict[str, float] = {}
         """By method, about what its slowest runs of late took."""
-        self.now = time.monotonic()
+        self.now = monotonic()
         """When the last thing was done: a clock is read once a call, not at each step."""
         self._forked = False
         os.register_at_fork(after_in_child=self._is_a_fork)
@@ -72,42 +63,44 @@ class Calls:
     def _is_a_fork(self) -> None:
         self._forked = True
 
-    async def invoke(self, call: Call, arrived: float, beside: bool) -> bytes:
-        """One call: it leaves its result and all its changes, or a refusal and none. `beside`: a reader, on a copy."""
-        method = self._method(call.method)
-        arguments = self._arguments(method, call.body)
-        started = self.now
-        deadline = arrived + call.timeout_ms / 1000 if call.timeout_ms > 0 else math.inf
-        if started > deadline:
-            raise Refused(Code.DEADLINE_EXCEEDED, "expired before it ran", {"ran": False})
-        mode = call.meta.get("mode") if call.meta else None
-        held = self._held(call) if mode == "local" else None
+    async def invoke(self, message: list[Any], arrived: float, beside: bool) -> bytes:
+        """One INVOKE: it leaves its result and all its changes, or a refusal and none. `beside`: a reader, on a copy."""
+        _, id_, _, key, name, call_id, timeout, body, meta, blob = message if len(message) == 10 else (message + _SHORT)[:10]
+        mode, held, method, started = meta.get("mode") if meta else None, None, None, self.now
         try:
-            state = self._state_of(call, mode, held)
-            session = Session(state, self._sessions.node, call.session, mode or "stateless", call.call_id, deadline)
-            session._calls = self._call_out, call.id, method.is_async
+            method = self._methods.get(name or self._default) or self._no_method(name)
+            arguments = self._arguments(method, body)
+            deadline = arrived + timeout / 1000 if timeout > 0 else inf
+            if started > deadline:
+                raise Refused(Code.DEADLINE_EXCEEDED, "expired before it ran", {"ran": False})
+            session = Session(None, self._sessions.node, key, mode or "stateless", call_id, deadline)
+            session._calls = self._call_out, id_, method.is_async
             if mode is not None:
-                _place(session, held, call.meta or {})
-            if beside and held is not None:
-                session._state, held = self._kind.make(held.state.committed()), None
-            if held is not None:
-                held.state.begin()
+                held = self._placed(session, meta, blob, beside)
             if self.beside is None:
                 result = method.run(session, *arguments)
                 if method.is_async:
                     result = await result
             else:
                 result = self._run_ungated(self.beside, method, session, arguments)
-            return self._finished(call, method, session, held, result, started)
-        except BaseException as error:
+            if held is not None:
+                held.state.pause()
+            packed = packed_result(method, result)
+            new = None if mode is None or method.shared or held is not None else self._changed(session, meta, blob)
+            frame = self._result(id_, method, session, packed, new, started)
+            if held is not None:
+                self._keep(held, session, method)
+            return frame
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an answer
             if held is not None:
                 held.state.undo()
-            raise failed(error) from error
+            return self._channel.encode(refusal(id_, failed(error)))
         finally:
             if self._forked:
                 os._exit(0)  # the handler forked and its child came back: the socket is not the child's
-            self.now = time.monotonic()
-            self._learn(method.name, self.now - started)
+            self.now = now = monotonic()
+            if method is not None:
+                self._learn(method.name, now - started)
 
     def _run_ungated(self, beside: Beside, method: Method, session: Session, arguments: list[Any]) -> Any:
         beside.gate.release()
@@ -117,12 +110,9 @@ class Calls:
             if not self._forked:  # in a child of the handler nobody would let go of it
                 beside.gate.acquire()
 
-    def _method(self, name: str) -> Method:
-        method = self._function.methods.get(name or self._default)
-        if method is None:
-            known = ", ".join(self._function.methods)
-            raise Refused(Code.NO_SUCH_METHOD, f"no method {name!r:.80}; there are: {known}")
-        return method
+    def _no_method(self, name: str) -> Method:
+        known = ", ".join(self._methods)
+        raise Refused(Code.NO_SUCH_METHOD, f"no method {name!r:.80}; there are: {known}")
 
     def _arguments(self, method: Method, body: bytes) -> list[Any]:
         try:
@@ -137,40 +127,31 @@ class Calls:
             )
         return arguments
 
-    def _held(self, call: Call) -> Held:
-        held = self._sessions.held.get(call.session or "")
+    def _placed(self, session: Session, meta: dict[str, Any], blob: bytes | None, beside: bool) -> Held | None:
+        """Give a call its state: the one that is here, whose holder this is, or the one that came with the call."""
+        held = self._held(session.key) if session.mode == "local" else None
+        session.epoch = meta.get("epoch", held.epoch if held else 0)
+        session.version = meta.get("version", held.version if held else 0)
+        if held is None:
+            session._state = self._sessions.made(blob, meta.get("parts"))
+        elif beside:
+            session._state = self._kind.make(held.state.committed())
+            return None
+        else:
+            session._state = held.state
+            held.state.begin()
+        return held
+
+    def _held(self, key: str | None) -> Held:
+        held = self._sessions.held.get(key or "")
         if held is None:
             raise Refused(Code.MOVING, "this container does not hold the session")
         return held
 
-    def _state_of(self, call: Call, mode: str | None, held: Held | None) -> State | None:
-        """The state to run on: the one here, the one that came with the call, or none."""
-        if held is not None:
-            return held.state
-        if mode is None:
-            return None
-        return self._sessions.made(call.blob, (call.meta or {}).get("parts"))
-
-    def _finished(
-        self, call: Call, method: Method, session: Session, held: Held | None, result: Any, started: float
-    ) -> bytes:
-        """The handler has returned: the answer, and its changes kept or sent along."""
-        if held is not None:
-            held.state.pause()
-        body = packed_result(method, result)
-        new = self._changed(call, session) if held is None and not method.shared else None
-        frame = self._result(call.id, method, session, body, new, started)
-        if held is not None:
-            self._keep(held, session, method)
-        return frame
-
-    def _changed(self, call: Call, session: Session) -> bytes | None:
+    def _changed(self, session: Session, meta: dict[str, Any], blob: bytes | None) -> bytes | None:
         """The new state, if it came with the call and is another now."""
-        state = session._state
-        if state is None:
-            return None
-        old = None if (call.meta or {}).get("parts") else call.blob
-        return self._kind.changed(state, old, self._max_state)
+        assert session._state is not None
+        return self._kind.changed(session._state, None if meta.get("parts") else blob, self._max_state)
 
     def _keep(self, held: Held, session: Session, method: Method) -> None:
         """What the handler changed in a state that is here counts, unless it only reads."""
@@ -216,7 +197,7 @@ class Calls:
         new: bytes | None,
         started: float,
     ) -> bytes:
-        meta: dict[str, Any] = {"run_us": round((time.monotonic() - started) * 1e6)}
+        meta: dict[str, Any] = {"run_us": round((monotonic() - started) * 1e6)}
         if session.preference is not None:
             meta["prefer"] = session.preference
         if session.ending:
@@ -233,9 +214,7 @@ class Calls:
         if len(body) > room or len(body) > MAX_BODY:
             most = min(room, MAX_BODY)
             raise wrong("ResultTooLarge", f"{method.name} returned {len(body)} bytes, {most} fit into its answer")
-        if new is None:
-            return self._channel.encode((17, id_, body, meta))
-        return self._channel.encode((17, id_, body, meta, new))
+        return self._channel.encode((17, id_, body, meta) if new is None else (17, id_, body, meta, new))
 
     def _alarms(self, method: Method, asked: dict[str, list[Any] | None]) -> dict[str, list[Any] | None]:
         """What the answer says of alarms. Raises Refused for what could only fail later."""
@@ -245,9 +224,3 @@ class Calls:
             if row is not None and self._function.find(row[1]) is None:
                 raise wrong("AlarmError", f"alarm {name}: no method {row[1]!r:.80}")
         return asked
-
-
-def _place(session: Session, held: Held | None, meta: dict[str, Any]) -> None:
-    """Where in its history the session is."""
-    session.epoch = meta.get("epoch", held.epoch if held else 0)
-    session.version = meta.get("version", held.version if held else 0)

@@ -33,7 +33,7 @@ SAFE_FD = 200
 """The socket moves here: a stray `os.close(3)`, or a file object the function opened while it was
 imported and whose number is free again, does not hit it."""
 
-_LENGTH = struct.Struct(">I")
+_length, _length_at = struct.Struct(">I").pack, struct.Struct(">I").unpack_from
 
 
 class Closed(Exception):
@@ -105,19 +105,19 @@ class Channel:
         at, end, self._need = 0, len(data), 4
         view = memoryview(data)
         while end - at >= 4:
-            (length,) = _LENGTH.unpack_from(data, at)
+            (length,) = _length_at(data, at)
             if end - at - 4 < length:
                 self._need = 4 + length
                 break
             at += 4 + length
-            messages.append(msgpack.unpackb(view[at - length : at], raw=False))
+            messages.append(msgpack.unpackb(view[at - length : at]))
         self._parts = [data[at:]] if at < end else []
         self._have = end - at
 
     def encode(self, fields: tuple[Any, ...]) -> bytes:
         """A whole frame."""
         data: bytes = self._pack(fields)
-        return _LENGTH.pack(len(data)) + data
+        return _length(len(data)) + data
 
     def answer(self, frame: bytes, now: float) -> None:
         """Queue a frame made by `encode`."""

@@ -5,14 +5,16 @@ Decides which method a name means and whether the arguments fit. Refuses to know
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from .state import Kind
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-class Method(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Method:
     """One handler and what a caller must know of it."""
 
     name: str

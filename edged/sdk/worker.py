@@ -17,17 +17,14 @@ from typing import Any
 from edged_protocol.errors import Code
 from edged_protocol.limits import PROTO
 
-from .answers import Refused, failed
+from .answers import Refused, failed, refusal
 from .beside import Beside
-from .calls import Call, Calls
+from .calls import Calls
 from .channel import Channel, Closed
 from .function import Function
 from .lines import BlockingLine, TrioLine, Waiting
 from .outside import run_blocking
 from .sessions import VERBS, Sessions
-
-_LEFT_OUT = [None, None]
-"""For what a short INVOKE leaves out: meta and state."""
 
 _ANY, _CAN_WAIT, _CANNOT_WAIT = frozenset({True, False}), frozenset({True}), frozenset({False})
 
@@ -70,7 +67,9 @@ class Worker:
                 self._take(self._channel.receive(wait=False))
             if self._queue:
                 message, arrived = self._queue.popleft()
-                self._channel.answer(await self._answer(message, arrived), self._calls.now)
+                call = message[0] == 16
+                frame = await self._calls.invoke(message, arrived, False) if call else self._control(message)
+                self._channel.answer(frame, self._calls.now)
                 self._send()
         self._channel.flush()
 
@@ -139,9 +138,9 @@ class Worker:
         """
         if message[0] != 16 or self._beside >= MAX_BESIDE:
             return False
-        call = Call._make((message + _LEFT_OUT)[1:10])
-        method = self._function.methods.get(call.method or self._default)
-        local = call.meta is not None and call.meta.get("mode") == "local" and call.session in self._sessions.held
+        method = self._function.methods.get(message[4] or self._default)
+        meta = message[8] if len(message) > 8 else None
+        local = meta is not None and meta.get("mode") == "local" and message[3] in self._sessions.held
         return local and method is not None and method.shared and method.is_async in when
 
     def _start_reader(self, nursery: Any, message: list[Any], arrived: float) -> None:
@@ -188,7 +187,7 @@ class Worker:
                 self._channel.send(self._channel.encode((5, message[1])))
             elif kind not in (3, 5) and len(message) > 1 and type(message[1]) is int:
                 refused = Refused(Code.BAD_REQUEST, f"unknown message type {kind}")
-                self._channel.answer(self._refusal(message[1], refused), now)
+                self._channel.answer(self._channel.encode(refusal(message[1], refused)), now)
 
     def _send(self) -> None:
         """Send the answers now, unless the next call is known to be short enough to wait for."""
@@ -201,19 +200,17 @@ class Worker:
         self._calls.now = time.monotonic()
 
     async def _answer(self, message: list[Any], arrived: float, *, beside: bool = False) -> bytes:
-        try:
-            if message[0] == 16:
-                call = tuple.__new__(Call, (message + _LEFT_OUT)[1:10])  # `Call(...)` takes thrice the time
-                return await self._calls.invoke(call, arrived, beside)
-            try:
-                return self._verb(*message[1:5])
-            finally:
-                self._calls.now = time.monotonic()
-        except Refused as refused:
-            return self._refusal(message[1], refused)
+        if message[0] == 16:
+            return await self._calls.invoke(message, arrived, beside)
+        return self._control(message)
 
-    def _refusal(self, id_: int, refused: Refused) -> bytes:
-        return self._channel.encode((18, id_, int(refused.code), refused.message, refused.meta))
+    def _control(self, message: list[Any]) -> bytes:
+        try:
+            return self._verb(*message[1:5])
+        except Refused as refused:
+            return self._channel.encode(refusal(message[1], refused))
+        finally:
+            self._calls.now = time.monotonic()
 
     # Verbs
 

@@ -22,8 +22,12 @@ from .limits import (
     MAX_STR,
 )
 
-_LENGTH = struct.Struct(">I")
+_length = struct.Struct(">I").pack
 _pack_frame = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+UNPACKABLE = (TypeError, ValueError, OverflowError, RecursionError)
+UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException)
+"""What msgpack raises at what it cannot carry, and at bytes that are none of its own."""
+
 _new = tuple.__new__
 """A NamedTuple of a tuple that is there already: half the time of its own constructor, which matters for the two
 messages that every call consists of."""
@@ -40,9 +44,9 @@ def encode(message: m.Message) -> bytes:
 def _frame(fields: tuple[Any, ...]) -> bytes:
     try:
         data: bytes = _pack_frame(fields)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except UNPACKABLE as error:
         raise LocalProtocolError("unpackable", str(error)) from error
-    return _LENGTH.pack(len(data)) + data
+    return _length(len(data)) + data
 
 
 def encode_invoke(
@@ -57,43 +61,74 @@ def encode_invoke(
     blob: bytes | None = None,
 ) -> bytes:
     """`encode(Invoke(...))` without the tuple between: the relay's hot path."""
-    fields: tuple[Any, ...] = (16, id_, function, session, method, call_id, timeout_ms, body, meta)
-    return _frame(fields if blob is None else (*fields, blob))
+    if blob is not None:
+        return _frame((16, id_, function, session, method, call_id, timeout_ms, body, meta, blob))
+    try:
+        data: bytes = _pack_frame((16, id_, function, session, method, call_id, timeout_ms, body, meta))
+    except UNPACKABLE as error:
+        raise LocalProtocolError("unpackable", str(error)) from error
+    return _length(len(data)) + data
 
 
 def encode_result(id_: int, body: bytes, meta: m.Map | None) -> bytes:
     """`encode(Result(...))` without the tuple between: the relay's hot path."""
-    return _frame((17, id_, body, meta))
+    try:
+        data: bytes = _pack_frame((17, id_, body, meta))
+    except UNPACKABLE as error:
+        raise LocalProtocolError("unpackable", str(error)) from error
+    return _length(len(data)) + data
 
 
 def pack(value: Any) -> bytes:
     """A body or a state as msgpack. Raises LocalProtocolError for what msgpack cannot carry."""
     try:
         data: bytes = msgpack.packb(value, use_bin_type=True)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except UNPACKABLE as error:
         raise LocalProtocolError("unpackable", str(error)) from error
     return data
 
 
 def unpack(data: bytes) -> Any:
     """A body or a state from msgpack. Raises RemoteProtocolError."""
-    size = len(data)
-    value = _unpack(data, size, size, size)
-    _check_depth(value, MAX_DEPTH_BODY)
-    return value
+    try:
+        value = msgpack.unpackb(
+            data, raw=False, strict_map_key=True, max_ext_len=0, max_bin_len=MAX_FRAME_TRUSTED, object_pairs_hook=tuple
+        )
+    except UNREADABLE as error:
+        raise RemoteProtocolError("bad_msgpack", str(error)[:200]) from error
+    return _value(value, MAX_DEPTH_BODY)
 
 
 def decode(frame: bytes) -> m.Message:
-    """The message of one frame (without its length). Raises RemoteProtocolError."""
+    """The message of one frame (without its length). Raises RemoteProtocolError.
+
+    A map comes from msgpack as the tuple of its pairs, which nothing else is: `_map` makes a dict of it and sees a key
+    that is there twice. A function of ours as the hook would be called for each map, and cost more than all else.
+    """
     if len(frame) > MAX_PLAIN:
         _check_large(frame)
-    fields = _unpack(frame, MAX_ARRAY, MAX_MAP, MAX_STR)
+    try:
+        fields = msgpack.unpackb(
+            frame,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=MAX_ARRAY,
+            max_map_len=MAX_MAP,
+            max_str_len=MAX_STR,
+            max_bin_len=MAX_FRAME_TRUSTED,
+            max_ext_len=0,
+            object_pairs_hook=tuple,
+        )
+    except UNREADABLE as error:
+        raise RemoteProtocolError("bad_msgpack", str(error)[:200]) from error
     if type(fields) is not list or not fields:
         raise RemoteProtocolError("bad_frame", "not an array")
     kind = fields[0]
-    if type(kind) is not int or kind not in _BUILDERS:
+    build = _BUILDERS.get(kind) if type(kind) is int else None
+    if build is None:
+        _value(fields, MAX_DEPTH)
         raise UnknownType(fields)
-    return _BUILDERS[kind](fields)
+    return build(fields)
 
 
 class UnknownType(RemoteProtocolError):
@@ -106,42 +141,34 @@ class UnknownType(RemoteProtocolError):
         self.id: int | None = fields[1] if valid else None
 
 
-def _unpack(data: bytes, array: int, mapping: int, text: int) -> Any:
-    try:
-        return msgpack.unpackb(
-            data,
-            raw=False,
-            strict_map_key=True,
-            max_array_len=array,
-            max_map_len=mapping,
-            max_str_len=text,
-            max_bin_len=MAX_FRAME_TRUSTED,
-            max_ext_len=0,
-            object_pairs_hook=_unique,
-        )
-    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
-        raise RemoteProtocolError("bad_msgpack", str(error)[:200]) from error
-
-
-def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("duplicate map key")
-    for key in result:
-        if type(key) is not str:
-            raise TypeError("a map key is not a string")
-    return result
-
-
-def _check_depth(value: Any, left: int) -> None:
+def _value(value: Any, left: int) -> Any:
+    """`value` with its maps as dicts, `left` levels deep at most."""
     kind = type(value)
-    if kind is not dict and kind is not list:
-        return
+    if kind is tuple:
+        return _map(value, left)
+    if kind is list:
+        if left == 0:
+            raise RemoteProtocolError("too_deep")
+        for number, item in enumerate(value):
+            if type(item) is tuple or type(item) is list:
+                value[number] = _value(item, left - 1)
+    return value
+
+
+def _map(value: Any, left: int = MAX_DEPTH - 1) -> m.Map:
+    if type(value) is not tuple:
+        raise RemoteProtocolError("bad_field", "a map was expected")
     if left == 0:
         raise RemoteProtocolError("too_deep")
-    for item in value.values() if kind is dict else value:
-        if type(item) is dict or type(item) is list:
-            _check_depth(item, left - 1)
+    made = dict(value)
+    if len(made) != len(value):
+        raise RemoteProtocolError("bad_msgpack", "duplicate map key")
+    for key, item in value:
+        if type(key) is not str:
+            raise RemoteProtocolError("bad_msgpack", "a map key is not a string")
+        if type(item) is tuple or type(item) is list:
+            made[key] = _value(item, left - 1)
+    return made
 
 
 def _check_large(frame: bytes) -> None:
@@ -159,15 +186,6 @@ def _check_large(frame: bytes) -> None:
         raise RemoteProtocolError("bad_msgpack", str(error)[:200]) from error
     if plain > MAX_PLAIN:
         raise RemoteProtocolError("frame_too_large", "too much beside its byte strings")
-
-
-def _map(value: Any) -> m.Map:
-    if type(value) is not dict:
-        raise RemoteProtocolError("bad_field", "a map was expected")
-    for item in value.values():
-        if type(item) is dict or type(item) is list:
-            _check_depth(item, MAX_DEPTH - 2)
-    return value
 
 
 def _optional_map(value: Any) -> m.Map | None:
@@ -201,6 +219,7 @@ def _fields(fields: list[Any], need: int, full: int) -> list[Any]:
     if len(fields) < need + 1:
         raise RemoteProtocolError("bad_frame", f"{len(fields)} elements, {need + 1} needed")
     if len(fields) > full:
+        _value(fields[full + 1 :], MAX_DEPTH)  # nobody knows them, but maps they are
         return fields[1 : full + 1]
     return fields[1:] + [None] * (full + 1 - len(fields))
 
@@ -227,7 +246,7 @@ def _pong(fields: list[Any]) -> m.Pong:
 
 
 def _scalar(value: Any) -> Any:
-    if isinstance(value, list | dict) or (isinstance(value, str | bytes) and len(value) > 64):
+    if isinstance(value, list | tuple) or (isinstance(value, str | bytes) and len(value) > 64):
         raise RemoteProtocolError("bad_field", "a small nonce was expected")
     return value
 
@@ -252,7 +271,7 @@ def _invoke(fields: list[Any]) -> m.Invoke:
     ):
         raise RemoteProtocolError("bad_field", "INVOKE")
     if meta is not None:
-        _map(meta)
+        meta = _map(meta)
     return _new(m.Invoke, (id_, function, session, method, call_id, timeout, body, meta, blob))
 
 
@@ -270,7 +289,7 @@ def _result(fields: list[Any]) -> m.Result:
     ):
         raise RemoteProtocolError("bad_field", "RESULT")
     if meta is not None:
-        _map(meta)
+        meta = _map(meta)
     return _new(m.Result, (id_, body, meta, blob))
 
 
@@ -290,16 +309,14 @@ def _request(fields: list[Any]) -> m.Request:
 
 def _reply(fields: list[Any]) -> m.Reply:
     id_, result, blob = _fields(fields, 2, 3)
-    _check_depth(result, MAX_DEPTH - 1)
-    return m.Reply(_uint(id_), result, _optional(_bytes, blob))
+    return m.Reply(_uint(id_), _value(result, MAX_DEPTH - 1), _optional(_bytes, blob))
 
 
 def _item(fields: list[Any]) -> m.Item:
     id_, item, last = _fields(fields, 3, 3)
-    _check_depth(item, MAX_DEPTH - 1)
     if type(last) is not bool:
         raise RemoteProtocolError("bad_field", "last is not a boolean")
-    return m.Item(_uint(id_), item, last)
+    return m.Item(_uint(id_), _value(item, MAX_DEPTH - 1), last)
 
 
 _BUILDERS: dict[int, Callable[[list[Any]], m.Message]] = {

@@ -50,8 +50,19 @@ class Connection:
 
         Raises RemoteProtocolError: the connection is finished then.
         """
-        result: list[m.Message] = []
         frames = self._reader.feed(data)
+        if self.established:
+            try:
+                messages = [decode(frame) for frame in frames]
+            except UnknownType:
+                return self._one_by_one(frames)
+            if GREETINGS.isdisjoint(map(type, messages)):
+                return messages
+        return self._one_by_one(frames)
+
+    def _one_by_one(self, frames: list[bytes]) -> list[m.Message]:
+        """The same with a look at each: greetings, and types that are not known."""
+        result: list[m.Message] = []
         for frame in frames:
             try:
                 message = decode(frame)

@@ -4,6 +4,7 @@ Joins the figures of `load` with the policy of each function. This node is a des
 difference: of itself it knows the figures exactly. Refuses to know connections, sessions and which nodes live.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from ..chance import Chance
@@ -28,21 +29,25 @@ MAX_FIGURES = 16
 """Functions whose figures a node tells of, the busiest first."""
 
 
+class _Destinations(dict[str, Destination]):
+    """By node; one that is asked for is there. `wary`: until when whom is not to be trusted with much."""
+
+    def __init__(self, wary: dict[str, float]) -> None:
+        self._wary = wary
+
+    def __missing__(self, node: str) -> Destination:
+        one = self[node] = Destination(node, self._wary.get(node, 0.0))
+        return one
+
+
 class _Function:
     """One function as this broker sees it."""
 
     def __init__(self, policy: Policy, name: str, wary: dict[str, float]) -> None:
         self.policy = policy
-        self._wary = wary
         self.name = name
-        self.destinations: dict[str, Destination] = {}
+        self.destinations = _Destinations(wary)
         self.slow_here = False
-
-    def destination(self, node: str) -> Destination:
-        one = self.destinations.get(node)
-        if one is None:
-            one = self.destinations[node] = Destination(node, self._wary.get(node, 0.0))
-        return one
 
 
 class Balancer:
@@ -53,7 +58,7 @@ class Balancer:
         self._chance = chance
         self._own = own
         self._functions: dict[str, _Function] = {}
-        self._budgets: dict[str, Budget] = {}
+        self._budgets: defaultdict[str, Budget] = defaultdict(Budget)
         self._wary: dict[str, float] = {}
 
     def policy(self, function: str, name: str) -> None:
@@ -81,12 +86,12 @@ class Balancer:
 
     def choose(self, function: str, others: Iterable[str], now: float) -> str | None:
         """The node for a call that enters here; None when all have said that they are overloaded."""
-        known = self._function(function)
-        among = [known.destination(node) for node in others]
-        among = [one for one in among if one.skipped <= now]
+        known = self._functions.get(function) or self._function(function)
+        destinations = known.destinations
+        among = [one for node in others if (one := destinations[node]).skipped <= now]
         load, here = self._own(function), None
         if load is not None:
-            here = known.destination(self._node)
+            here = destinations[self._node]
             here.report(load, now)
             if here.skipped <= now:
                 among.append(here)
@@ -102,52 +107,49 @@ class Balancer:
         to = self.choose(function, others, now) if self.predicts(function) else None
         if to is None or to == self._node:
             return None
-        there = self._function(function).destination(to)
+        there = self._function(function).destinations[to]
         service = there.service or 0.0
         return to if there.predicted(service, now) <= SHORT * service + there.rtt else None
 
     def sent(self, function: str, node: str) -> None:
         """A call went to the node that was chosen."""
-        one = self._function(function).destination(node)
+        one = (self._functions.get(function) or self._function(function)).destinations[node]
         one.sent += 1
         one.inflight += 1
 
     def ended(self, function: str, node: str) -> None:
         """It is out of the way without having run there."""
-        one = self._function(function).destination(node)
+        one = self._function(function).destinations[node]
         one.inflight = max(0, one.inflight - 1)
 
     def answered(self, function: str, node: str, seconds: float, there: float, now: float) -> None:
         """It ran, and is out of the way: it took `seconds` in all, of these `there` in the queue and running."""
-        known = self._function(function)
-        one = known.destination(node)
-        one.inflight = max(0, one.inflight - 1)
-        old = one.weight is None or now - one.weighed > OLD
-        one.weight = seconds if old or one.weight is None else ALPHA * one.weight + (1 - ALPHA) * seconds
+        known = self._functions.get(function) or self._function(function)
+        one = known.destinations[node]
+        if one.inflight > 0:
+            one.inflight -= 1
+        way = seconds - there if seconds > there else 0.0
+        if one.weight is None or now - one.weighed > OLD:
+            one.weight, one.rtt = seconds, way
+        else:
+            one.weight = ALPHA * one.weight + (1 - ALPHA) * seconds
+            one.rtt = ALPHA * one.rtt + (1 - ALPHA) * way
         one.weighed = now
-        way = max(0.0, seconds - there)
-        one.rtt = way if old else ALPHA * one.rtt + (1 - ALPHA) * way
-        self._budget(node).succeeded()
+        self._budgets[node].succeeded()
         known.policy.replied(one, known.destinations.values(), now)
 
     def heard(self, function: str, node: str, load: Load, now: float) -> None:
         """A node's figures of a function it runs."""
         known = self._function(function)
-        known.destination(node).report(load, now)
+        known.destinations[node].report(load, now)
         own = self._own(function)
         best = [one.service for one in known.destinations.values() if one.name != self._node and one.service]
         known.slow_here = bool(own and best and own.service_us / 1e6 > SLOWER * min(best))
 
     def refused(self, function: str, node: str, seconds: float, now: float) -> bool:
         """A node certainly did not run a call and wants none for `seconds`: whether another may be asked."""
-        self._function(function).destination(node).skipped = now + seconds
-        return self._budget(node).take()
-
-    def _budget(self, node: str) -> Budget:
-        budget = self._budgets.get(node)
-        if budget is None:
-            budget = self._budgets[node] = Budget()
-        return budget
+        self._function(function).destinations[node].skipped = now + seconds
+        return self._budgets[node].take()
 
     def be_wary(self, node: str, until: float, now: float) -> None:
         """It comes and goes: until then it is sent less than its figures say."""
@@ -155,7 +157,7 @@ class Balancer:
             del self._wary[old]
         self._wary[node] = until
         for known in self._functions.values():
-            known.destination(node).wary = until
+            known.destinations[node].wary = until
 
     def forget(self, node: str) -> None:
         """It is gone."""

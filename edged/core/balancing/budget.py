@@ -13,7 +13,8 @@ class Budget:
 
     def succeeded(self) -> None:
         """A call was answered."""
-        self._tokens = min(FULL, self._tokens + EARNED)
+        if self._tokens < FULL:
+            self._tokens = min(FULL, self._tokens + EARNED)
 
     def take(self) -> bool:
         """Whether one more second try may be made; then it is paid for."""
