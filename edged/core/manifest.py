@@ -33,11 +33,13 @@ SCHEMA: s.Schema = {
         "store": Field(s.choice("default"), "default"),
         "schema": Field(s.whole(1, 1_000_000), 1),
         "max_bytes": Field(s.size, 1 << 20),
+        "ttl": Field(s.seconds, 0.0),
     },
     "modes": {
         "allow": Field(s.many(s.choice("remote", "local")), ("remote", "local")),
         "start": Field(s.choice("remote", "local"), "remote"),
         "min_dwell": Field(s.seconds, 5.0),
+        "idle": Field(s.seconds, 600.0),
         "follow": Field(s.boolean, False),
         "max_pause": Field(s.seconds, 0.5),
         "policy": Field(s.choice("application", "auto", "pinned-local", "pinned-remote"), "application"),
@@ -78,6 +80,8 @@ class State:
     store: str
     schema: int
     max_bytes: int
+    ttl: float
+    """Seconds without a commit after which a session ends; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ class Modes:
     allow: tuple[Mode, ...]
     start: str
     min_dwell: float
+    idle: float
+    """Seconds without a call after which a local session goes back to the store; 0: never."""
     follow: bool
     max_pause: float
     policy: Literal["application", "auto", "pinned-local", "pinned-remote"]

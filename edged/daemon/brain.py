@@ -224,7 +224,7 @@ class Brain:
         for number, key in enumerate(self._known(now)):
             if number % AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
-            mode = self._mode(key)
+            mode = self._mode(key, now)
             if mode is not None and key.function in rows:
                 rows[key.function].append(self._session(key, mode, now))
         functions = tuple(self._function(name, tuple(row)) for name, row in rows.items() if name in node.workers.functions)
@@ -237,13 +237,16 @@ class Brain:
         local = [key for key, seat in self._node.relay.seats.items() if seat.local]
         return list(dict.fromkeys([*local, *self.ledger.remembered(now)]))
 
-    def _mode(self, key: SessionKey) -> Mode | None:
-        """Local here, or remote-state and called by devices of this node; None: not this node's."""
+    def _mode(self, key: SessionKey, now: float) -> Mode | None:
+        """Local here, or remote-state and called by devices of this node; None: not this node's, or nobody's for so long
+        that it would leave its container at once."""
         seat = self._node.relay.seats.get(key)
         if seat is not None and seat.local:
             return "local"
         elsewhere = self.ledger.entrance(key) or isinstance(self._node.router.route(*key, 0), There)
-        return None if elsewhere else "remote"
+        version = self._node.workers.version_for(*key)
+        idle = version.spec.manifest.modes.idle if version is not None else 0.0
+        return None if elsewhere or (idle and self.ledger.quiet(key, now) >= idle) else "remote"
 
     def _session(self, key: SessionKey, mode: Mode, now: float) -> Session:
         row, held = self.ledger.session(key, mode, now), self.held(key, now)

@@ -30,6 +30,7 @@ from .discovery import Discovery
 from .drain import Drain
 from .emptying import Emptying
 from .events import Events
+from .expiring import Expiring
 from .fence import Fence
 from .following import Follower
 from .giving_way import GivingWay
@@ -37,6 +38,7 @@ from .gossip import Gossip
 from .guarded_store import GuardedStore
 from .host import Host
 from .hub import Hub
+from .idling import Idling
 from .kept_logs import KeptLogs
 from .leasing import Leasing
 from .link import Link
@@ -195,6 +197,8 @@ class Node:
         nursery.start_soon(self._housekeeping)
         nursery.start_soon(self.brain.run)
         nursery.start_soon(self.giving_way.run)
+        nursery.start_soon(Idling(self.relay, self.workers, self.moves, self.brain.held).run)
+        nursery.start_soon(Expiring(self).run)
         nursery.start_soon(Renewal(self.relay, self.workers, self.moves).run)
         nursery.start_soon(Follower(self.relay, self.moves, self.peers, self.events.note).run)
         nursery.start_soon(Locations(self.relay, self.router, self.peers, self.fence.epoch_seen).run)

@@ -73,6 +73,11 @@ class Ledger:
         known = self._known.get(key)
         return known.wish if known else None
 
+    def quiet(self, key: SessionKey, now: float) -> float:
+        """Seconds since it was last called here."""
+        known = self._known.get(key)
+        return now - known.rate.last if known else 0.0
+
     def entrance(self, key: SessionKey) -> str:
         """The node through which it was called last; "" for this one."""
         known = self._known.get(key)

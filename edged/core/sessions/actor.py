@@ -133,7 +133,8 @@ class Actor:
         self.asker: Any = None
         self.target = ""
         self.move = self.digest = b""
-        self.began = 0.0
+        # `called`: when the container got the last call, or began to serve.
+        self.began = self.called = 0.0
         self.moved = 0
         self.copy: Copy | None = None
         self.arrival: Arrival | None = None

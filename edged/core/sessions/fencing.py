@@ -31,6 +31,7 @@ def may_serve(actor: Actor) -> bool:
 def serve(actor: Actor, now: float) -> list[Effect]:
     """The container has the state, and the record named this node: what waits is served, or the record read again."""
     if may_serve(actor):
+        actor.called = max(actor.called, now)
         actor.go(S.LOCAL)
         return [*open_gate(actor), *admit_waiting(actor, now)]
     return _fence(actor)

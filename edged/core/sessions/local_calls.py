@@ -46,6 +46,7 @@ def admit(actor: Actor, call: Call, now: float) -> list[Effect]:
         if refusal is not None:
             actor.window.abandon(call)
             return refusal
+    actor.called = now
     if verdict is Verdict.RUN:
         call.mode, call.container = "local", actor.container
         call.started = 0.0 if own else now
