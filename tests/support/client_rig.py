@@ -8,6 +8,7 @@ from edged_protocol import messages as m
 from edged_protocol.client import Client, Options, Wake
 from edged_protocol.codec import encode, pack
 from edged_protocol.connection import Connection
+from edged_protocol.errors import CallError
 from edged_protocol.lines import Close, Dial, Flush
 from edged_protocol.tickets import Invocation, Ticket
 
@@ -127,3 +128,10 @@ class Rig:
 def result(id_: int, value: Any = None, **meta: Any) -> m.Result:
     """A RESULT."""
     return m.Result(id_, pack(value), meta or None)
+
+
+def failure(ticket: Any) -> CallError:
+    """The error a ticket ended with."""
+    assert ticket.done
+    assert isinstance(ticket.error, CallError)
+    return ticket.error
