@@ -20,6 +20,8 @@ class Request:
         self.token = number.to_bytes(2, "big")
         self.method = "get" if chance.random() < 0.1 else "incr"
         self.call_id = None if chance.random() < 0.1 else chance.randbytes(16)
+        if self.call_id is not None and self.method == "incr":
+            mesh.history.ids[self.token] = self.call_id
         self.prefer = chance.choice(("local", "remote")) if chance.random() < 0.05 else None
         self.attempt = 0
         self.repeats = 0

@@ -37,6 +37,9 @@ KINDS = (
     "node_cut",  # from the store, for a while; its clients and the others still reach it
 )
 
+DEADLY = ("own_killed", "node_killed", "node_paused", "node_cut")
+"""What happens to a container or a node at the moment its session asks for something."""
+
 RATES = (0.05, 0.15, 0.4)
 
 
@@ -68,15 +71,16 @@ class Faults:
             if chance.random() < 0.5:
                 self.moment = chance.choice(MOMENTS)
                 kinds += chance.choice((("own_killed",), ("own_killed",), ("node_killed",), ("node_paused",), ("node_cut",)))
-        self.rates = {kind: chance.choice(RATES) for kind in kinds}
+        self.drawn = {kind: chance.choice(RATES) for kind in kinds}
+        self.rates: dict[str, float] = {}
         self._aimed = {kind for kind in kinds if "@" in kind}
-        self.drawn = tuple(self.rates)
+        self.deadly = [kind for kind in DEADLY if kind in kinds or any(aim.startswith(f"{kind}@") for aim in kinds)]
         self.kills = chance.randrange(1, 5)
-        self.armed = False
+        self._armed = False
 
     def hit(self, kind: str) -> bool:
         """Whether `kind` happens now."""
-        rate = self.rates.get(kind) if self.armed else None
+        rate = self.rates.get(kind)
         return rate is not None and self._chance.random() < rate
 
     def kill(self, kind: str, state: S) -> bool:
@@ -85,17 +89,17 @@ class Faults:
         Else nothing would ever get anywhere, and the steps that are soon over would be spared.
         """
         if self._aimed and f"{kind}@{state}" in self._aimed:
-            return self.armed
+            return self._armed
         if not self.kills or kind not in self.rates or self.moment not in (None, state):
             return False
-        if self.hit(kind) or (self.armed and self.moment is state and self._chance.random() < 0.5):
+        if self.hit(kind) or (self.moment is state and self._chance.random() < 0.5):
             self.kills -= 1
             return True
         return False
 
     def arm(self) -> None:
         """It begins to go wrong: not always at once, or no session would ever become local."""
-        self.armed = True
+        self._armed, self.rates = True, dict(self.drawn)
 
     def heal(self) -> None:
         """Nothing goes wrong from now on."""

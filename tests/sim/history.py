@@ -44,6 +44,8 @@ class History:
         self.past: dict[bytes, int] = {}
         """Calls of sessions that have ended, with the version that each led to as far as anybody was told."""
         self._over: set[int] = set()
+        self.ids: dict[bytes, bytes] = {}
+        """By call its id, of those that have one."""
         self._gone: set[int] = set()
         self._owners: dict[int, tuple[str, str | None, str | None]] = {}
 
@@ -76,6 +78,12 @@ class History:
         stored = {token: at for at, token in enumerate(tokens(whole(old)), 1)}
         self.past |= stored | self.acked
         self.acked.clear()
+
+    def remembered(self, record: Record, ids: set[bytes]) -> None:
+        """The store has this record, and these ids in its window."""
+        if not record.floor:
+            took_effect = {self.ids[token] for token in tokens(whole(record)) if token in self.ids}
+            assert took_effect <= ids, "a call id was forgotten without a word"
 
     def _taken_over(self, epoch: int, store: bytes, anew: bool) -> None:
         """Another life goes on from what the store has: what only the owner of `epoch` had is its copy's."""

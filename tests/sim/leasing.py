@@ -19,6 +19,7 @@ class Leasing:
     def __init__(self, node: "Node", offset: float, rate: float) -> None:
         self.core = Leases(node.name, node.boot, LEASE)
         self._node = node
+        self._turn = node.later(self.turn)
         self._offset = offset
         self._rate = rate
 
@@ -38,7 +39,7 @@ class Leasing:
         for op in self.core.turn(now):
             done = self._renewed(now) if isinstance(op, Renew) else self._observed
             self._node.mesh.store.submit(op, self._node.later(done), self._node)
-        self._node.mesh.clock.after(self.core.pause / self._rate, self._node.later(self.turn))
+        self._node.mesh.clock.after(self.core.pause / self._rate, self._turn)
 
     def look(self) -> None:
         """Where answers are handed out."""
@@ -48,6 +49,8 @@ class Leasing:
     def _look(self) -> None:
         if self.core.lapsed(self.now()):
             self._node.environment("lapsed")
+        if self._node.seat is not None:
+            self._node.mesh.check()
 
     def _renewed(self, asked_at: float) -> Any:
         def done(outcome: Any) -> None:

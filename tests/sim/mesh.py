@@ -8,7 +8,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from edged.core.leases import TAKE
 from edged.core.records import Record, SessionKey
@@ -28,7 +28,12 @@ from .store import Store
 
 NAMES = ("a", "b", "c")
 REQUESTS = 24
-LOOK = 0.25
+FADING = 2.0
+"""Seconds from the last call to the end of the faults."""
+
+LOOK = 0.05
+LONG_LOOK = 0.25
+"""Seconds between two looks at what costs more to find out."""
 HEALED = 120.0
 """Seconds after which nothing may be under way any more: deadlines, polls and invitations are shorter."""
 
@@ -41,35 +46,54 @@ STUCK = 30.0
 KEPT_LINES = 400
 
 
+class Aim(NamedTuple):
+    """What is not left to chance in a world: which faults, at which step something dies, what the function says."""
+
+    kinds: tuple[str, ...] | None = None
+    moment: S | None = None
+    on_partition: str | None = None
+    durability: str | None = None
+    keep: int | None = None
+    """Call ids that are remembered."""
+
+
+ANY = Aim()
+
+
+class Watched(Seat):
+    """Counts the steps it takes."""
+
+    steps: Counter[tuple[S, S]]
+
+    def go(self, state: S) -> None:
+        """As a session's actor does it."""
+        self.steps[self.state, state] += 1
+        super().go(state)
+
+
 class Mesh:
     """`run` is the whole story of a seed; it raises AssertionError when something did not hold."""
 
-    def __init__(
-        self,
-        seed: int,
-        kinds: tuple[str, ...] | None = None,
-        moment: S | None = None,
-        on_partition: str | None = None,
-    ) -> None:
+    def __init__(self, seed: int, aim: Aim = ANY) -> None:
         self.seed = seed
         self.chance = chance = Random(seed)
         self.key = SessionKey("f", "s")
         self.names = NAMES
         self.clock = Clock()
-        self.faults = Faults(chance, kinds, moment)
+        self.faults = Faults(chance, aim.kinds, aim.moment)
         # A call may wait in a paused node for longer than a short window remembers it.
-        keep = chance.choice((4, 128, 128)) if "node_paused" not in self.faults.rates else 128
+        keep = aim.keep or (chance.choice((4, 128, 128)) if "node_paused" not in self.faults.drawn else 128)
         self.patient = keep < REQUESTS
-        durability = chance.choice(("none", "checkpoint", "checkpoint", "sync"))
+        durability = aim.durability or chance.choice(("none", "checkpoint", "checkpoint", "sync"))
         often = chance.choice(((2, 0.1), (5, 1.0)))
         self.deltas = chance.random() < 0.7
         chunk = chance.choice((2, 6, 1000))
-        policy = on_partition or chance.choice(("fence", "fence", "fence", "keep", "hold"))
+        policy = aim.on_partition or chance.choice(("fence", "fence", "fence", "keep", "hold"))
         pieces = {"deltas_from": 0, "max_pause": chance.choice((0.02, 0.5)), "chunk": chunk, "on_partition": policy}
         self.rules = Rules(("remote", "local"), 0.0, 500, keep, durability, *often, **pieces, shared={"get"})
         self.history = History(durability, policy)
         self.store = Store(self.key, self.clock, chance, self.faults, self.history)
-        self.store.written = self._handed_over
+        self.store.written = self._written
         self.watchers: dict[str, list[Any]] = {}
         self.seen: Counter[tuple[S, str]] = Counter()
         self.steps: Counter[tuple[S, S]] = Counter()
@@ -99,17 +123,10 @@ class Mesh:
 
     def new_seat(self, node: Node) -> Seat:
         """A session's actor, watched."""
-        steps = self.steps
-
-        class Watched(Seat):
-            """Counts the steps it takes."""
-
-            def go(self, state: S) -> None:
-                steps[self.state, state] += 1
-                super().go(state)
-
         leases = node.leasing.core
-        return Watched(self.key, node.name, node.boot, self.rules, leases, lambda: self.names, node.rests)
+        seat = Watched(self.key, node.name, node.boot, self.rules, leases, lambda: self.names, node.rests)
+        seat.steps = self.steps
+        return seat
 
     def kill(self, node: Node) -> None:
         """SIGKILL; another life begins a little later."""
@@ -196,8 +213,11 @@ class Mesh:
             self.clock.after(at, request.send)
             if self.chance.random() < restless:
                 self.clock.after(at + self.chance.random() * pace, self.wish)
+        if self.chance.random() < 0.5:
+            # Then there are only late retries, of what others may have forgotten.
+            self.clock.after(at + self.chance.random() * FADING, self.wish)
         self.clock.after(self.chance.choice((0.0, 0.1, 0.5)) * at, self.faults.arm)
-        self.clock.run(at + 2.0, self.check)
+        self.clock.run(at + FADING)
         self.faults.heal()
         for node in self.nodes.values():
             node.cut_until = 0.0
@@ -226,11 +246,11 @@ class Mesh:
         self._run_until(lambda: probe.code is not None, TAKE * LEASE / min(RATES) + SOON)
         assert probe.code is not None, "a session was not served soon after the faults ended"
 
-    def _run_until(self, holds: Callable[[], bool], seconds: float) -> None:
+    def _run_until(self, holds: Callable[[], bool], seconds: float, look: float = LOOK) -> None:
         """So long at most; what does not come to hold is found by whoever looks next."""
         until = self.clock.now + seconds
         while self.clock.now < until and not holds():
-            self.clock.run(self.clock.now + LOOK, self.check)
+            self.clock.run(self.clock.now + look)
 
     def _under_way(self) -> bool:
         nodes = self.nodes.values()
@@ -263,7 +283,7 @@ class Mesh:
 
     def _all_kept(self) -> None:
         """The owner gives the session back: the store has all that was acknowledged."""
-        self._run_until(lambda: self._given_back() and not self._never(), HEALED)
+        self._run_until(lambda: self._given_back() and not self._never(), HEALED, LONG_LOOK)
         assert self._given_back(), "the session could not be externalized"
         assert not self._never(), f"alarms {[token.hex() for token in self._never()]} never had their effect"
         self.history.ended(self.store.state)
@@ -278,6 +298,10 @@ class Mesh:
                 node.move("externalize", "", lambda *_: None)
         return self.store.record is None or self.store.record.mode == "remote"
 
+    def _written(self, old: Record | None, new: Record) -> None:
+        self._handed_over(old, new)
+        self.check()
+
     def _handed_over(self, old: Record | None, new: Record) -> None:
         """The record names the target of a migration: if that does not have the session any more, nobody has what only
         the source's memory held, as when an owner dies."""
@@ -289,7 +313,8 @@ class Mesh:
             self.history.lost(self.store.state, source.seat.container.state or b"")
 
     def check(self) -> None:
-        """After every event: who owns the session by its own account owns it by the record."""
+        """After every step of a session, write and look at a lease: who owns the session by its own account owns it by the
+        record."""
         for node in self.nodes.values():
             seat = node.seat
             if seat is not None and seat.state in OWNING and must_own(node):
@@ -300,17 +325,9 @@ class Mesh:
                 assert has == says, f"{node.name} says {says}, the record {has}"
 
 
-def failure(
-    seed: int,
-    kinds: tuple[str, ...] | None = None,
-    moment: S | None = None,
-    on_partition: str | None = None,
-) -> tuple[str, Mesh]:
-    """What did not hold in the world of `seed` ("" when all did), and the world.
-
-    `kinds` and `moment` say what goes wrong, and when something dies, `on_partition` the function's choice; else the seed does.
-    """
-    mesh = Mesh(seed, kinds, moment, on_partition)
+def failure(seed: int, aim: Aim = ANY) -> tuple[str, Mesh]:
+    """What did not hold in the world of `seed` ("" when all did), and the world."""
+    mesh = Mesh(seed, aim)
     try:
         mesh.run()
     except AssertionError as error:
@@ -322,7 +339,7 @@ def main(seed: int) -> None:
     """Print one world."""
     why, mesh = failure(seed)
     print(mesh.transcript())
-    print(f"seed {seed}, {mesh.rules.durability}: {why or 'all held'}; faults {mesh.faults.rates}")
+    print(f"seed {seed}, {mesh.rules.durability}: {why or 'all held'}; faults {mesh.faults.drawn}")
 
 
 if __name__ == "__main__":

@@ -150,6 +150,7 @@ class Node:
                 self._perform(seat, effect)
         if seat.quiet and self.seat is seat:
             self.seat = None
+        self.mesh.check()
 
     def _perform(self, seat: Seat, effect: fx.Effect) -> None:
         if type(effect) is not fx.Noted:
@@ -158,16 +159,19 @@ class Node:
 
     def _kills(self, seat: Seat, effect: fx.Effect) -> None:
         """The moment something is asked for is the moment something dies."""
-        mesh, soon = self.mesh, self.mesh.chance.random() * self.mesh.chance.choice((0.001, 0.02))
-        container = seat.container
-        if container is not None and mesh.faults.kill("own_killed", seat.state):
-            mesh.clock.after(soon, lambda: self.container_died(container))
-        if mesh.faults.kill("node_killed", seat.state):
-            mesh.clock.after(soon, lambda: mesh.kill(self))
-        if mesh.faults.kill("node_paused", seat.state):
-            mesh.clock.after(soon, self.pause)
-        if mesh.faults.kill("node_cut", seat.state):
-            self.cut_until = mesh.clock.now + mesh.chance.random() * mesh.chance.choice((1, 4))
+        mesh, container = self.mesh, seat.container
+        for kind in mesh.faults.deadly:
+            if (kind == "own_killed" and container is None) or not mesh.faults.kill(kind, seat.state):
+                continue
+            soon = mesh.chance.random() * mesh.chance.choice((0.001, 0.02))
+            if kind == "own_killed":
+                mesh.clock.after(soon, self.container_died, container)
+            elif kind == "node_killed":
+                mesh.clock.after(soon, mesh.kill, self)
+            elif kind == "node_paused":
+                mesh.clock.after(soon, self.pause)
+            else:
+                self.cut_until = mesh.clock.now + mesh.chance.random() * mesh.chance.choice((1, 4))
 
     def environment(self, event: str) -> None:
         """The lease ended, or is good again."""
@@ -188,7 +192,9 @@ class Node:
 
     def answer(self, answer: fx.Answer) -> None:
         """Tell whoever waits for the call, and what is attached to it."""
-        for call in (answer.call, *answer.call.attached):
+        self.calls.pop(answer.call.serial, None)
+        self._tell_origin(answer)
+        for call in answer.call.attached:
             self.calls.pop(call.serial, None)
             self._tell_origin(answer._replace(call=call))
 

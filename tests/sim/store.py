@@ -45,6 +45,7 @@ class Store:
         self._chance = chance
         self._faults = faults
         self._history = history
+        self._fails = any(kind.startswith("store_") for kind in faults.drawn)
         self._away_until = 0.0
         self.leases: dict[str, Lease] = {}
         self.record: Record | None = None
@@ -61,52 +62,57 @@ class Store:
 
     def submit(self, op: Op, done: Callable[[Outcome], None], node: "Node") -> None:
         """Ask for `op`; `done` is always called, later."""
-        by = node.boot
         delay = self._chance.random() * 0.02
-        if self._faults.hit("store_slow"):
-            delay += self._chance.random() * 4
-        if self._faults.hit("store_away") and self._chance.random() < 0.1:
-            self._away_until = self._clock.now + self._chance.random() * 3
-        away = self._clock.now < max(self._away_until, node.cut_until)
-        if away or self._faults.hit("store_refused"):
-            self._clock.after(delay, lambda: done(REFUSED))
-        elif self._faults.hit("store_lost"):
-            self._clock.after(delay, lambda: done(UNKNOWN))
-        elif self._faults.hit("store_applied"):
-            self._clock.after(delay, lambda: self._apply(op, by))
-            self._clock.after(delay, lambda: done(UNKNOWN))
-        elif self._faults.hit("store_late"):
-            self._clock.after(delay, lambda: done(UNKNOWN))
-            late = delay + self._chance.choice((0.02, 0.5, 5.0)) * self._chance.random()
-            self._clock.after(late, lambda: self._apply(op, by))
+        if self._clock.now < node.cut_until:
+            self._clock.after(delay, done, REFUSED)
+        elif not self._fails or not self._went_wrong(op, done, node.boot, delay):
+            self._clock.after(delay, self._answer, op, done, node.boot, delay)
+
+    def _went_wrong(self, op: Op, done: Callable[[Outcome], None], by: str, delay: float) -> bool:
+        """Whether one of the faults of this world came between."""
+        hit, chance, after = self._faults.hit, self._chance, self._clock.after
+        if hit("store_away") and chance.random() < 0.1:
+            self._away_until = self._clock.now + chance.random() * 3
+        if self._clock.now < self._away_until or hit("store_refused"):
+            after(delay, done, REFUSED)
+        elif hit("store_lost"):
+            after(delay, done, UNKNOWN)
+        elif hit("store_applied"):
+            after(delay, self._apply, op, by)
+            after(delay, done, UNKNOWN)
+        elif hit("store_late"):
+            after(delay, done, UNKNOWN)
+            after(delay + chance.choice((0.02, 0.5, 5.0)) * chance.random(), self._apply, op, by)
+        elif hit("store_slow"):
+            slow = delay + chance.random() * 4
+            after(slow, self._answer, op, done, by, slow)
         else:
-            self._then(op, by, delay, done)
+            return False
+        return True
 
-    def _then(self, op: Op, by: str, delay: float, done: Callable[[Outcome], None]) -> None:
-        def applied() -> None:
-            outcome = self._apply(op, by)
-            self._clock.after(self._chance.random() * delay, lambda: done(outcome))
-
-        self._clock.after(delay, applied)
+    def _answer(self, op: Op, done: Callable[[Outcome], None], by: str, delay: float) -> None:
+        outcome = self._apply(op, by)
+        self._clock.after(self._chance.random() * delay, done, outcome)
 
     def _apply(self, op: Op, by: str) -> Outcome:
         if isinstance(op, Load):
             return self._row.load(op)
-        if isinstance(op, ListAlarms):
-            due = alarms_of(self.record.alarms).due if self.record is not None else None
-            listed = self.record is not None and due is not None and due < op.before
-            return Listed(((self._row.key, self.record),)) if listed and self.record else Listed(())
         if isinstance(op, ReadLeases):
             return LeaseTable(tuple(self.leases.values()))
         if isinstance(op, Renew):
             return self._renew(op)
+        if isinstance(op, ListAlarms):
+            due = alarms_of(self.record.alarms).due if self.record is not None else None
+            listed = self.record is not None and due is not None and due < op.before
+            return Listed(((self._row.key, self.record),)) if listed and self.record else Listed(())
         assert isinstance(op, Write)
         lease = self.leases.get(op.lease[0]) if op.lease is not None else None
         outcome = self._row.write(op, lease.seq if lease is not None else None, 0.0)
-        new = self._row.load(Load(op.key, ())).record
+        new, results = self._row.load(Load(op.key, None))
         old, self.record = self.record, new
         if new is not None and new != old:
             self._history.committed(old, new, by)
+            self._history.remembered(new, {entry.call_id for entry in results})
             self.written(old, new)
         return outcome
 

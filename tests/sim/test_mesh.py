@@ -9,21 +9,22 @@ import pytest
 
 from edged.core.transition import HOLDING, NEXT, OWNING, S
 
+from .mesh import Aim
 from .worlds import Told, World, told_by_all_cores
 
 SEEDS = 10_000
 
-AIMED: tuple[tuple[int, tuple[str, ...], S, str | None], ...] = (
+AIMED: tuple[tuple[int, Aim], ...] = (
     # A claim was won without an answer, and its container is dead when the record tells.
-    (200, ("store_applied", "own_killed"), S.FETCHING, None),
+    (200, Aim(("store_applied", "own_killed"), S.FETCHING)),
     # An owner that serves on without a lease is superseded, and one that fences.
-    (300, ("node_paused", "store_slow"), S.LOCAL, "keep"),
-    (300, ("node_cut",), S.LOCAL, "fence"),
+    (300, Aim(("node_paused", "store_slow"), S.LOCAL, "keep")),
+    (300, Aim(("node_cut",), S.LOCAL, "fence")),
     # It loses its container while its copy is set aside, or has a container that does nothing any more.
-    (200, ("node_cut", "own_killed@aside"), S.LOCAL, "fence"),
-    (200, ("node_cut", "verb_swallowed"), S.LOCAL, "fence"),
+    (200, Aim(("node_cut", "own_killed@aside"), S.LOCAL, "fence")),
+    (200, Aim(("node_cut", "verb_swallowed"), S.LOCAL, "fence")),
 )
-"""Steps that hardly happen by chance: how many worlds of which faults, at which step, with which policy."""
+"""Steps that hardly happen by chance: how many worlds of what."""
 
 WAITING = frozenset(S) - {S.FREE, S.LOCAL}
 ON_STORE = frozenset({S.READING, S.COMMITTING, S.FETCHING, S.CLAIMING, S.RESTORING, S.RELEASING})
@@ -47,8 +48,8 @@ MUST_MEET: dict[str, frozenset[S]] = {
 def told() -> Told:
     """All worlds, once."""
     worlds = [World(seed) for seed in range(SEEDS)]
-    for count, *aim in AIMED:
-        worlds += [World(seed, *aim) for seed in range(count)]
+    for count, aim in AIMED:
+        worlds += [World(seed, aim) for seed in range(count)]
     result = Told(0, [], Counter(), Counter(), Counter())
     for part in told_by_all_cores(worlds):
         result.failures.extend(part.failures)

@@ -7,18 +7,16 @@ from typing import NamedTuple
 
 from edged.core.transition import S
 
-from .mesh import failure
+from .mesh import ANY, Aim, failure
 
 CHUNK = 50
 
 
 class World(NamedTuple):
-    """One world: its seed, and what is drawn from that where it is None."""
+    """One world: its seed, and what is not drawn from that."""
 
     seed: int
-    kinds: tuple[str, ...] | None = None
-    moment: S | None = None
-    on_partition: str | None = None
+    aim: Aim = ANY
 
 
 class Told(NamedTuple):
@@ -41,7 +39,7 @@ def tell(worlds: Iterable[World]) -> Told:
         why, mesh = failure(*world)
         count += 1
         if why:
-            failures.append(f"python -m sim.mesh {world.seed}: {why}, aimed: {world[1:]}")
+            failures.append(f"python -m sim.mesh {world.seed}: {why}{f', {world.aim}' if world.aim != ANY else ''}")
         steps.update(mesh.steps)
         seen.update(mesh.seen)
         counts["takeovers"] += mesh.history.takeovers
