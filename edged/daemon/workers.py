@@ -16,9 +16,10 @@ from edged.core.records import SessionKey
 from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.connection import Connection
-from edged_protocol.limits import MAX_FRAME_TRUSTED, PROTO
+from edged_protocol.limits import MAX_BODY, MAX_FRAME_TRUSTED, PROTO
 
 from .deployed import Deployed, Worker, shared_methods
+from .heeded import breach, heeded
 from .host import Host, Spec, StartFailed
 from .hub import Hub
 from .link import Link
@@ -315,18 +316,28 @@ class Workers:
                     self.end(worker)
 
     def _one_answer(self, worker: Worker, message: m.Result | m.Error, now: float) -> None:
-        id_, _, meta, _ = message
+        body: Any
+        meta: Any
+        id_, body, meta, _ = message
+        run = meta.get("run_us") if type(meta) is dict else None  # of an ERROR it is the text
+        plain = type(run) is int and run >= 0 and len(meta) == 1 and len(body) <= MAX_BODY
+        if not plain and (wrong := breach(message)):
+            log.warning("%s: %s", worker.name, wrong)
+            worker.container.kill()
+            worker.link.cut(wrong)
+            return
         call = worker.calls.pop(id_, None)
         if call is None:
             verb = worker.verbs.pop(id_, None)
             if verb is not None and isinstance(message, m.Error):
                 verb(message)
             return
+        if not plain:
+            message = heeded(message, call.mode)
         if worker.children:
             self.nested.parent_ended(worker, call)
         if worker.seat is None:
-            run = meta.get("run_us") if type(meta) is dict else None  # of an ERROR it is the text
-            seconds = run / 1e6 if type(run) is int else now - call.started
+            seconds = run / 1e6 if type(run) is int and run >= 0 else now - call.started
             worker.function.pool.finished(worker, call, seconds, now)
         self._answered(call, message, now)
 

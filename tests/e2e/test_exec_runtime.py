@@ -82,3 +82,59 @@ def test_no_program_leaves_a_larger_state_than_its_function_may(
             operator.once("growing", "s", "incr", 1)
         assert refused.value.code == 205
         assert operator.once("growing", "s", "get")[0] == 1
+
+
+LIAR = """
+
+class Liar(Counter):
+    def serve(self):
+        while len(head := self.stream.read(4)) == 4:
+            message = Unpacker(self.stream.read(struct.unpack(">I", head)[0])).value()
+            if message[0] == 16:
+                self.invoke(*message[1:])
+            elif message[0] == 32:
+                self.send([33, message[1], {}])
+
+    def invoke(self, id_, _f, _s, method, _c, _t, body, *rest):
+        if method == "large":
+            return self.send([17, id_, bytes(1 << 21), {}])
+        if method == "claims":
+            junk = {"load": [1], "epoch": "x", "node": 5, "home": "n9", "remembered": True, "run_us": "-"}
+            return self.send([17, id_, pack(1), junk])
+        if method.startswith("says_"):
+            return self.send([18, id_, int(method[5:]), "a lie", {"retry_after_ms": 1, "state_lost": True, "home": "n9"}])
+        super().invoke(id_, _f, _s, method, _c, _t, body, *rest)
+
+
+Liar(socket.socket(fileno=int(os.environ["EDGED_FD"]))).serve()
+"""
+
+
+def test_a_program_cannot_speak_for_the_mesh(mesh: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Codes that say what a node did, and meta that only nodes say, come to nobody: the call counts as failed in the
+    function; an answer that a device could not read costs the container. In every mode what follows is served."""
+    program = (FUNCTIONS / "exec-python" / "counter.py").read_text().rpartition("\n\n\n")[0]
+    (tmp_path / "liar").write_text(program + LIAR)
+    (tmp_path / "liar").chmod(0o755)
+    (tmp_path / "function.toml").write_text('[function]\nname = "liar"\nentry = "liar"\nruntime = "exec"\n')
+    with closing(WireClient(mesh[0]["address"], "operator")) as operator:
+        operator.deploy(tmp_path)
+
+        def answer(session: str | None, method: str) -> tuple[Any, dict[str, Any]]:
+            try:
+                return operator.once("liar", session, method)
+            except CallError as error:
+                return error.code, error.meta
+
+        for session in (None, "remote", "local"):
+            assert answer(session, "incr")[0] == 1
+            if session == "local":
+                operator.request("session.localize", {"function": "liar", "session": session})
+            for code in (101, 102, 107, 204, 404, 500, 99_999, *([] if session == "local" else [103])):
+                said, meta = answer(session, f"says_{code}")
+                assert (said, meta["type"]) == (301, "ContainerError"), code
+                assert not {"retry_after_ms", "state_lost", "home"} & set(meta)
+            assert not {"load", "home", "remembered"} & set(answer(session, "claims")[1])
+            assert answer(session, "claims")[1]["node"].startswith("dev-")
+            assert answer(session, "large")[0] == 402
+            assert answer(session, "incr")[0] >= 1
