@@ -177,10 +177,11 @@ def parse_config(source: str, name: str = "") -> Config:
         security=SecuritySection(**values["security"]),
     )
     where = s.locate(source)
-    if not config.security.insecure and not _LOOPBACK.match(config.listen.address):
-        line = where.get(("listen", "address"), 1)
-        reason = "TLS is not available in this version: beyond loopback it needs [security] insecure = true"
-        raise Mistakes([(line, f"listen.address: {reason}")], name)
+    reason = "TLS is not available in this version: beyond loopback it needs [security] insecure = true"
+    named = (("address", config.listen.address), ("http", config.listen.http))
+    open_ = [key for key, address in named if address and not _LOOPBACK.match(address)]
+    if open_ and not config.security.insecure:
+        raise Mistakes([(where.get(("listen", key), 1), f"listen.{key}: {reason}") for key in open_], name)
     return config
 
 

@@ -86,6 +86,11 @@ class Brain:
         self.freezes = 0
         self._figures: m.Map = {}
 
+    @property
+    def memory_used(self) -> int:
+        """Bytes of all containers, as last measured."""
+        return self._memory.used.total
+
     async def run(self) -> None:
         """Look, plan, act."""
         took = 0.0
@@ -229,7 +234,7 @@ class Brain:
                 rows[key.function].append(self._session(key, mode, now))
         functions = tuple(self._function(name, tuple(row)) for name, row in rows.items() if name in node.workers.functions)
         settings = replace(self.settings, frozen=self.frozen)
-        bytes_ = node.config.capacity.memory, self._memory.used.total
+        bytes_ = node.config.capacity.memory, self.memory_used
         return View(node.name, node.workers.slots.total, functions, tuple(self._peers()), *bytes_, settings)
 
     def _known(self, now: float) -> list[SessionKey]:

@@ -23,6 +23,7 @@ data_dir = "{data}"
 [listen]
 address = "127.0.0.1:{port}"
 admin = "{data}/admin.sock"
+http = "127.0.0.1:0"
 
 [mesh]
 name = "dev"
@@ -93,9 +94,9 @@ def _start(
         os.close(write_end)
     with os.fdopen(read_end) as ready:
         said = ready.read().split("\n")
-    if len(said) < 2:
+    if len(said) < 4:
         raise RuntimeError(f"{name} did not start (exit {process.wait(START_SECONDS)})")
-    row = {"name": name, "address": said[0], "admin": said[1], "http": None, "pid": process.pid}
+    row = {"name": name, "address": said[0], "admin": said[1], "http": said[2], "pid": process.pid}
     return process, row
 
 

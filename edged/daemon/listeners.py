@@ -37,7 +37,7 @@ class Listeners:
 
     def open(self) -> None:
         """Bind both. Raises OSError."""
-        listener, where = _tcp(self._listen.address)
+        listener, where = listen_tcp(self._listen.address)
         self._open = [listener]
         self.bound = listener.getsockname()[:2]
         self.address = self._listen.advertise or where
@@ -59,7 +59,8 @@ class Listeners:
             listener.close()
 
 
-def _tcp(address: str) -> tuple[socket.socket, str]:
+def listen_tcp(address: str) -> tuple[socket.socket, str]:
+    """A listener, and its address as others write it. Raises OSError."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -95,12 +95,12 @@ def _settle_memory() -> None:
 
 def _report_ready(node: Node) -> None:
     notify.notify(f"READY=1\nSTATUS=serving {node.address}")
-    log.info("%s serves %s, admin %s", node.name, node.address, node.admin)
+    log.info("%s serves %s, admin %s%s", node.name, node.address, node.admin, f", http {node.http}" if node.http else "")
     if node.config.security.insecure:
         log.warning("INSECURE: [security] insecure = true, whoever reaches this node may use it")
     fd = os.environ.pop("EDGED_READY_FD", None)
     if fd is not None:
-        os.write(int(fd), f"{node.address}\n{node.admin}\n".encode())
+        os.write(int(fd), f"{node.address}\n{node.admin}\n{node.http}\n".encode())
         os.close(int(fd))
 
 

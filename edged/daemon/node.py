@@ -8,6 +8,7 @@ import itertools
 import os
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -58,6 +59,9 @@ from .timers import Timers
 from .watched_store import WatchedStore
 from .workers import Workers
 
+if TYPE_CHECKING:
+    from .web import Web
+
 
 class Node:
     """A broker and worker host. `run` serves until it is cancelled."""
@@ -98,6 +102,8 @@ class Node:
         self.listeners = Listeners(config.listen, self.data_dir)
         self.peers = Peers(self)
         self.started = 0.0
+        self.http = ""
+        """Where it tells its figures, if it does."""
 
     @property
     def address(self) -> str:
@@ -114,14 +120,20 @@ class Node:
         self.started = trio.current_time()
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.boot = await trio.to_thread.run_sync(next_boot, self.data_dir)
-        self.listeners.open()
+        web = _web(self)
         try:
+            self.listeners.open()
             async with trio.open_nursery() as nursery:
                 self._assemble(nursery)
                 await self._serve(nursery)
+                if web is not None:
+                    self.http = web.address
+                    nursery.start_soon(web.run)
                 task_status.started()
         finally:
             self.listeners.close()
+            if web is not None:
+                web.close()
 
     def _assemble(self, nursery: trio.Nursery) -> None:
         """Make what needs the boot; nothing runs yet."""
@@ -239,6 +251,19 @@ class Node:
         await Stopping(self.relay, self.workers, self.moves, self.peers).finish()
         self.gossip.leave()
         await self.connections.emptied()
+
+
+def _web(node: Node) -> "Web | None":
+    """Its HTTP listener, if it has one. Raises OSError."""
+    if not node.config.listen.http:
+        return None
+    # 3 MiB and 0.05 s: only who asks for it pays.
+    from .health import healthz, readyz
+    from .metrics import Metrics
+    from .web import Show, Web
+
+    pages: dict[str, Show] = {"/healthz": healthz, "/readyz": partial(readyz, node), "/metrics": Metrics(node).page}
+    return Web(node.config.listen.http, pages)
 
 
 def next_boot(data_dir: Path) -> str:

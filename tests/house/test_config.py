@@ -34,6 +34,9 @@ def test_an_open_port_needs_the_word_insecure() -> None:
     """Beyond loopback nothing is served in the clear unless the file says so."""
     with pytest.raises(Mistakes, match="insecure"):
         parse_config('[listen]\naddress = "0.0.0.0:7400"\n')
+    with pytest.raises(Mistakes, match=r"listen\.http: .*insecure"):
+        parse_config('[listen]\nhttp = "0.0.0.0:9100"\n')
+    assert parse_config('[listen]\nhttp = "127.0.0.1:9100"\n').listen.http == "127.0.0.1:9100"
     loud = parse_config('[listen]\naddress = "0.0.0.0:7400"\n[security]\ninsecure = true\n')
     assert loud.security.insecure
 
