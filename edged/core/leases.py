@@ -142,6 +142,12 @@ class Leases:
             if node != self._node and now - since >= TAKE * ttl
         }
 
+    def next_life(self, node: str, boot: str) -> int | None:
+        """The seq of a node's lease as last read, if that is not of its life `boot`, which has had one: a write under it
+        applies only while that is still so."""
+        row = self._seen.get(node)
+        return row.seq if row is not None and row.boot not in (boot, FORGOTTEN) else None
+
     def seen(self, node: str) -> tuple[str, float] | None:
         """Boot and length of a node's lease, as last read."""
         row = self._seen.get(node)

@@ -16,6 +16,7 @@ class S(StrEnum):
     RUNNING = "running"
     COMMITTING = "committing"
     YIELDING = "yielding"
+    ASKING = "asking"
     RECLAIMING = "reclaiming"
     STARTING = "starting"
     FETCHING = "fetching"
@@ -29,6 +30,8 @@ class S(StrEnum):
     OFFERING = "offering"
     RELEASING = "releasing"
     DOUBT = "doubt"
+    KEEPING = "keeping"
+    REGAINING = "regaining"
     FENCED = "fenced"
     ASIDE = "aside"
     INVITED = "invited"
@@ -40,16 +43,18 @@ NEXT: dict[S, frozenset[S]] = {
     # The store owns the session; this node holds nothing of it.
     S.FREE: frozenset({S.READING, S.RUNNING, S.STARTING, S.INVITED}),
     # Remote-state: one call at a time between the record that was read and the one that is written.
-    S.READING: frozenset({S.RUNNING, S.COMMITTING, S.YIELDING, S.RECLAIMING, S.FREE}),
+    S.READING: frozenset({S.RUNNING, S.COMMITTING, S.YIELDING, S.ASKING, S.RECLAIMING, S.FREE}),
     S.RUNNING: frozenset({S.COMMITTING, S.FREE}),
     S.COMMITTING: frozenset({S.FREE}),
     # The record names a lost node; one that comes before this one may take the session first.
     S.YIELDING: frozenset({S.FREE}),
+    # The record names one that has lost the session, to which another node had moved it: that one may still have a copy.
+    S.ASKING: frozenset({S.RECLAIMING, S.FREE}),
     # The record names a lost node, or this one, where no container holds the session: it becomes remote-state.
     S.RECLAIMING: frozenset({S.FREE}),
     # Localize: until the claim is known to be won nobody serves here; calls queue.
     S.STARTING: frozenset({S.FETCHING, S.FREE}),
-    S.FETCHING: frozenset({S.CLAIMING, S.RESTORING, S.RELEASING, S.RECLAIMING, S.FREE}),
+    S.FETCHING: frozenset({S.CLAIMING, S.RESTORING, S.RELEASING, S.ASKING, S.RECLAIMING, S.FREE}),
     S.CLAIMING: frozenset({S.RESTORING, S.FETCHING, S.RELEASING, S.FREE}),
     S.RESTORING: frozenset({S.LOCAL, S.FENCED, S.RELEASING}),
     # This node owns the session under `epoch`; only its own container runs calls.
@@ -63,9 +68,13 @@ NEXT: dict[S, frozenset[S]] = {
     S.FLUSHING: frozenset({S.OFFERING, S.RELEASING, S.LOCAL, S.FENCED, S.FREE}),
     S.OFFERING: frozenset({S.RELEASING, S.LOCAL, S.FENCED, S.FREE}),
     # The write is under way. Back to LOCAL only if it certainly was not applied and never will be.
-    S.RELEASING: frozenset({S.FREE, S.LOCAL, S.FENCED, S.DOUBT}),
+    S.RELEASING: frozenset({S.FREE, S.LOCAL, S.FENCED, S.DOUBT, S.KEEPING}),
     # It may have been applied, or still be: nobody serves. It is sent again until the record answers.
-    S.DOUBT: frozenset({S.RELEASING, S.FENCED, S.FREE}),
+    S.DOUBT: frozenset({S.RELEASING, S.FENCED, S.FREE, S.KEEPING}),
+    # The record names the target, and has less than is here: kept, not served, until the target says that all is safe.
+    S.KEEPING: frozenset({S.REGAINING, S.FREE}),
+    # The target was lost before that. As with any claim nobody serves here until it is known to be won.
+    S.REGAINING: frozenset({S.KEEPING, S.LOCAL, S.FENCED, S.FREE}),
     # The lease lapsed, or a higher epoch was heard of: memory is kept, no reply leaves, until the record was read.
     S.FENCED: frozenset({S.LOCAL, S.ASIDE, S.FREE}),
     # Another node owns the session, and what is here has acknowledged calls that the record has not: it is set aside.

@@ -171,6 +171,24 @@ class Moves:
         self._step(key, lambda s: s.withdrawn(move, now))
         asker(0, "", {})
 
+    # After it
+
+    def regain(self, key: SessionKey, params: m.Map, blob: bytes | None, asker: Asker) -> None:
+        """Whom the record names has lost the session; here may be a copy. Raises CallError."""
+        move, seq, now = bytes(params["move"]), params.get("lost_seq"), trio.current_time()
+        if key not in self._relay.seats:
+            raise call_error(Code.MOVING, "no copy is kept here")
+        if seq is not None and type(seq) is not int:
+            raise call_error(Code.BAD_REQUEST, "session.regain: lost_seq is a number")
+        self._step(key, lambda s: s.regain(asker, move, seq, now))
+
+    def thanked(self, key: SessionKey, params: m.Map, blob: bytes | None, asker: Asker) -> None:
+        """The target has the session, and all of it safe."""
+        move, now = bytes(params["move"]), trio.current_time()
+        if key in self._relay.seats:
+            self._step(key, lambda s: s.safe_there(move, now))
+        asker(0, "", {})
+
     def _step(self, key: SessionKey, step: Callable[[Seat], list[fx.Effect]]) -> None:
         """Within a look at the connections, which writes what comes of it."""
         self._relay.seating.perform(self._relay.seating.seat(key), step)

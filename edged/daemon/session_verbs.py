@@ -227,6 +227,8 @@ STEPS: dict[str, Callable[["Node"], Callable[[SessionKey, m.Map, bytes | None, A
     "session.offer": lambda node: node.moves.offered,
     "session.commit": lambda node: node.moves.committed,
     "session.withdraw": lambda node: node.moves.withdrawn,
+    "session.regain": lambda node: node.moves.regain,
+    "session.done": lambda node: node.moves.thanked,
 }
 """The steps of a migration to this node, taken in the order in which they come on a connection."""
 

@@ -79,6 +79,7 @@ class Sessions:
     def _leaving(self, key: str, params: dict[str, Any]) -> Held:
         """The session, whose state the function's own service has now if it is about to be let go."""
         held = self._here(key)
+        held.epoch = params.get("epoch", held.epoch)  # higher when its owner has taken it back from another node
         upload = self._function.hook("upload") if params.get("upload") else None
         if upload is not None:
             upload(self._session_of(key, held))

@@ -146,6 +146,8 @@ class World:
             self.do(other, target.piece(asker, effect.params, effect.blob or b"", self.now))
         elif effect.verb == "session.withdraw":
             self.do(other, target.withdrawn(move, self.now))
+        elif effect.verb == "session.done":
+            self.do(other, target.safe_there(move, self.now))
         else:
             self.do(other, target.committed(move, self.now))
 

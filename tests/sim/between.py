@@ -107,6 +107,11 @@ def _take(node: "Node", effect: fx.Tell, back: Any) -> None:
     elif effect.verb == "session.offer":
         ended = node.mesh.asker(node, back)
         node.step("offered", lambda s: s.offered(ended, params, now), node.there())
+    elif effect.verb == "session.regain":
+        ended = node.mesh.asker(node, back)
+        node.step("regain", lambda s: s.regain(ended, params["move"], params["lost_seq"], now), node.there())
+    elif node.seat is not None and effect.verb == "session.done":
+        node.step("thanked", lambda s: s.safe_there(params["move"], now), node.seat)
     elif node.seat is not None and effect.verb == "session.withdraw":
         node.step("withdrawn", lambda s: s.withdrawn(params["move"], now), node.seat)
     elif node.seat is not None:

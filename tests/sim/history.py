@@ -8,10 +8,15 @@ from typing import Any
 
 from edged.core.effects import Answer, Aside
 from edged.core.records import Record
+from edged.core.transition import S
 
 TOKEN = 2
 ALARMS = b"\x01\x00"
 """The first call that an alarm makes."""
+
+LETTING_GO = frozenset({S.RELEASING, S.DOUBT})
+KEPT = LETTING_GO | {S.KEEPING, S.REGAINING}
+"""Where the source of a migration may have what nobody else has, though the record names the target."""
 
 
 def tokens(state: bytes | None) -> list[bytes]:
@@ -35,6 +40,8 @@ class History:
         self.acked: dict[bytes, int] = {}
         self.raised: set[bytes] = set()
         self.losses = 0
+        self.overtaken = 0
+        """Acknowledged calls in the copy of a migration's source that nobody goes on from."""
         self.takeovers = 0
         self.asides = 0
         self.ends = 0
@@ -49,8 +56,8 @@ class History:
         self._gone: set[int] = set()
         self._owners: dict[int, tuple[str, str | None, str | None]] = {}
 
-    def committed(self, old: Record | None, new: Record, by: str) -> None:
-        """The store applied a write of the life `by`."""
+    def committed(self, old: Record | None, new: Record, by: str, kept: dict[str, bytes]) -> None:
+        """The store applied a write of the life `by`. `kept`: by life, the copies of those that had moved the session on."""
         before, after = whole(old), whole(new)
         took = old is not None and old.mode == "local" and old.owner_boot != by and new.epoch > old.epoch
         if new.ended and (old is None or new.epoch != old.epoch):
@@ -66,7 +73,10 @@ class History:
         assert self._owners.setdefault(new.epoch, owner) == owner, "two owners in one epoch"
         assert new.epoch in (0, old.epoch if old else 0, old.epoch + 1 if old else 1)
         if old is not None and (took or anew):
-            self._taken_over(old.epoch, after, anew)
+            mine = kept.get(by, b"")
+            others = set(tokens(b"".join(kept.values()))) - set(tokens(after + mine))
+            self.overtaken += len(others & self.acked.keys())
+            self._taken_over(old.epoch, after + mine, anew)
 
     def _ended(self, old: Record | None, new: Record) -> None:
         """What was acknowledged was of the session that has ended; the next has nothing of it but its call ids."""
@@ -86,7 +96,7 @@ class History:
             assert took_effect <= ids, "a call id was forgotten without a word"
 
     def _taken_over(self, epoch: int, store: bytes, anew: bool) -> None:
-        """Another life goes on from what the store has: what only the owner of `epoch` had is its copy's."""
+        """Another life goes on from what the store has, or from its own copy: what only the owner of `epoch` had is its copy's."""
         self.takeovers += 1
         beyond = self.acked.keys() - set(tokens(store))
         assert not (self.sync and beyond), "an acknowledged call was lost"
@@ -153,9 +163,9 @@ class History:
         """A container that held the session is gone."""
         self._gone.add(epoch)
 
-    def lost(self, store: bytes, memory: bytes) -> None:
-        """The only copy beyond the store's is gone; what that promised is void."""
-        beyond = set(tokens(memory)) - set(tokens(store))
+    def lost(self, left: bytes, memory: bytes) -> None:
+        """A copy is gone; what it promised beyond what is left, in the store and in other memories, is void."""
+        beyond = set(tokens(memory)) - set(tokens(left))
         if self.sync:
             assert not beyond & self.acked.keys(), "an acknowledged call was lost"
         for token in beyond:
@@ -163,6 +173,11 @@ class History:
         # What raised changed nothing, but that it raised may have been known to the lost copy alone.
         if not self.sync:
             self.raised.clear()
+
+    def let_go(self, left: bytes, copy: bytes) -> None:
+        """The source of a migration keeps its copy no longer."""
+        self.overtaken += len((set(tokens(copy)) - set(tokens(left))) & self.acked.keys())
+        self.lost(left, copy)
 
     def ended(self, store: bytes) -> None:
         """All is quiet and the store has everything."""

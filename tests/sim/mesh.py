@@ -14,14 +14,14 @@ from edged.core.leases import TAKE
 from edged.core.records import Record, SessionKey
 from edged.core.sessions import Rules, Seat
 from edged.core.sessions.writes import close_at
-from edged.core.transition import OWNING, S
+from edged.core.transition import HOLDING, OWNING, S
 from edged.lab.clock import Clock
 
 from .alarms import missing
 from .between import link_lost
 from .clients import Request, Try
 from .faults import Faults
-from .history import History
+from .history import KEPT, LETTING_GO, History
 from .leasing import LEASE, RATES, must_own
 from .node import Node
 from .store import Store
@@ -38,6 +38,7 @@ HEALED = 120.0
 """Seconds after which nothing may be under way any more: deadlines, polls and invitations are shorter."""
 
 TARGET = frozenset({S.INVITED, S.SEALING, S.SEALED})
+HAS_ALL = HOLDING | KEPT | {S.SEALED}
 SOON = 3.0
 SOON_OVER = frozenset({"store_refused", "store_lost", "store_applied", "store_away", "node_killed", "node_cut", "client_lost"})
 STUCK = 30.0
@@ -94,11 +95,12 @@ class Mesh:
         self.history = History(durability, policy)
         self.store = Store(self.key, self.clock, chance, self.faults, self.history)
         self.store.written = self._written
+        self.store.kept = self._kept
         self.watchers: dict[str, list[Any]] = {}
         self.seen: Counter[tuple[S, str]] = Counter()
         self.steps: Counter[tuple[S, S]] = Counter()
         self.moves: Counter[int] = Counter()
-        self.swept = 0
+        self.swept = self.handed_over = 0
         self.lines: deque[tuple[float, str, tuple[Any, ...]]] = deque(maxlen=KEPT_LINES)
         self._open: dict[int, tuple[Node, str]] = {}
         self._lives = 0
@@ -303,14 +305,36 @@ class Mesh:
         self.check()
 
     def _handed_over(self, old: Record | None, new: Record) -> None:
-        """The record names the target of a migration: if that does not have the session any more, nobody has what only
-        the source's memory held, as when an owner dies."""
+        """The record names the target of a migration: if that does not have the session any more, only the source has
+        what the store has not, and if that does not keep a copy, nobody."""
         if old is None or (old.mode, new.mode) != ("local", "local") or old.owner_boot == new.owner_boot:
             return
-        source, target = self.nodes[old.owner or ""], self.nodes[new.owner or ""]
-        sealed = target.alive and target.boot == new.owner_boot and target.seat is not None and target.seat.state is S.SEALED
-        if not sealed and source.boot == old.owner_boot and source.seat is not None and source.seat.container is not None:
-            self.history.lost(self.store.state, source.seat.container.state or b"")
+        target = self.nodes[new.owner or ""]
+        self.handed_over += target.boot != new.owner_boot or not self._memory(target, new, TARGET)
+
+    def _kept(self, record: Record | None) -> dict[str, bytes]:
+        """By life, the copies of those that have moved the session to its owner in `record`."""
+        return {node.boot: self._memory(node, record, KEPT) for node in self.nodes.values()} if record is not None else {}
+
+    @staticmethod
+    def _memory(node: Node, record: Record, states: frozenset[S]) -> bytes:
+        """What a living node has of the session that the record's last move was about, in one of these states."""
+        seat = node.seat if node.alive else None
+        if seat is None or seat.container is None or seat.state not in states or seat.move != record.move:
+            return b""
+        return seat.container.state or b""
+
+    def left_without(self, container: Any) -> bytes:
+        """What the store and all living memories that can still be served from have, but for this one."""
+        record, states = self.store.record, [self.store.state]
+        for node in self.nodes.values():
+            seat = node.seat
+            if not node.alive or record is None or seat is None or seat.container in (None, container):
+                continue
+            owns = record.owner_boot == node.boot and seat.state in HAS_ALL
+            if owns or (seat.state in KEPT and seat.move == record.move and seat.epoch + (seat.state in LETTING_GO) == record.epoch):
+                states.append(seat.container.state or b"")
+        return b"".join(states)
 
     def check(self) -> None:
         """After every step of a session, write and look at a lease: who owns the session by its own account owns it by the

@@ -15,6 +15,7 @@ from . import between
 from .alarms import AlarmClock
 from .clients import Try
 from .containers import HARD_LIMIT, Container, Ran, run_handler
+from .history import KEPT
 from .lanes import Lane
 from .leasing import RATES, Leasing, must_own
 
@@ -143,11 +144,14 @@ class Node:
             return
         self.leasing.look()
         self.mesh.seen[seat.state, event] += 1
-        before, effects = seat.state, step(seat)
+        before, container = seat.state, seat.container
+        effects = step(seat)
         self.mesh.say("%s %s: %s -> %s %s", self.name, event, before, seat.state, effects)
         for effect in effects:
             if self.alive:
                 self._perform(seat, effect)
+        if before in KEPT and seat.container is None and container is not None and container.state:
+            self.mesh.history.let_go(self.mesh.left_without(container), container.state)
         if seat.quiet and self.seat is seat:
             self.seat = None
         self.mesh.check()
@@ -299,13 +303,14 @@ class Node:
             self.step("container_lost", lambda s: s.on_container_lost(self.mesh.clock.now), seat)
 
     def void(self, container: Container) -> None:
-        """What only it had is gone: if it was the owner's, what it promised beyond the record is void."""
+        """What only it had is gone: if it was the owner's, or a copy that was kept, what it promised is void."""
         record, history = self.mesh.store.record, self.mesh.history
         if self.seat is not None:
             history.memory_lost(self.seat.epoch)
-        if record is not None and (record.mode, record.owner_boot) == ("local", self.boot):
+        owned = record is not None and (record.mode, record.owner_boot) == ("local", self.boot)
+        if owned or (self.seat is not None and self.seat.state in KEPT):
             self.mesh.say("%s: memory is lost", self.name)
-            history.lost(self.mesh.store.state, container.state or b"")
+            history.lost(self.mesh.left_without(container), container.state or b"")
 
     # Between nodes
 

@@ -50,6 +50,7 @@ class Store:
         self.leases: dict[str, Lease] = {}
         self.record: Record | None = None
         self.written: Callable[[Record | None, Record], None] = lambda old, new: None
+        self.kept: Callable[[Record | None], dict[str, bytes]] = lambda record: {}
 
     @property
     def state(self) -> bytes:
@@ -111,7 +112,7 @@ class Store:
         new, results = self._row.load(Load(op.key, None))
         old, self.record = self.record, new
         if new is not None and new != old:
-            self._history.committed(old, new, by)
+            self._history.committed(old, new, by, self.kept(old))
             self._history.remembered(new, {entry.call_id for entry in results})
             self.written(old, new)
         return outcome

@@ -15,6 +15,10 @@ from .worlds import Told, World, told_by_all_cores
 SEEDS = 10_000
 
 AIMED: tuple[tuple[int, Aim], ...] = (
+    # The target of a migration dies, and its source over taking the session back: its container, itself for a while.
+    (80, Aim(("node_killed@sealed", "own_killed@regaining"), S.KEEPING, "fence", "none")),
+    (80, Aim(("node_killed@sealed", "node_paused@regaining"), S.REGAINING, "fence", "none")),
+    (500, Aim(("node_killed@sealed", "store_refused", "store_lost"), S.REGAINING, "fence", "none")),
     # A claim was won without an answer, and its container is dead when the record tells.
     (200, Aim(("store_applied", "own_killed"), S.FETCHING)),
     # An owner that serves on without a lease is superseded, and one that fences.
@@ -27,16 +31,16 @@ AIMED: tuple[tuple[int, Aim], ...] = (
 """Steps that hardly happen by chance: how many worlds of what."""
 
 WAITING = frozenset(S) - {S.FREE, S.LOCAL}
-ON_STORE = frozenset({S.READING, S.COMMITTING, S.FETCHING, S.CLAIMING, S.RESTORING, S.RELEASING})
-WITH_CONTAINER = HOLDING | {S.FETCHING, S.CLAIMING, S.RESTORING, S.INVITED, S.SEALED}
+ON_STORE = frozenset({S.KEEPING, S.REGAINING, S.READING, S.COMMITTING, S.FETCHING, S.CLAIMING, S.RESTORING, S.RELEASING})
+WITH_CONTAINER = HOLDING | {S.KEEPING, S.REGAINING, S.FETCHING, S.CLAIMING, S.RESTORING, S.INVITED, S.SEALED}
 
 MUST_MEET: dict[str, frozenset[S]] = {
     "arrived": frozenset(S),
-    "want": frozenset(S) - {S.ASIDE},
+    "want": frozenset(S) - {S.ASIDE, S.ASKING, S.REGAINING},
     "store_None": ON_STORE | {S.DOUBT, S.FENCED, S.SEALED, S.LOCAL},
     "store_False": ON_STORE | {S.DOUBT, S.FENCED, S.SEALED, S.LOCAL},
     "container_lost": WITH_CONTAINER,
-    "timer": frozenset({S.STARTING, S.RESTORING, S.ASIDE, S.DOUBT, S.YIELDING, S.FENCED, S.INVITED, S.SEALED})
+    "timer": frozenset({S.STARTING, S.RESTORING, S.ASIDE, S.DOUBT, S.KEEPING, S.YIELDING, S.FENCED, S.INVITED, S.SEALED})
     | OWNING,
     "lapsed": OWNING | {S.FENCED, S.CLAIMING, S.RESTORING, S.RELEASING, S.DOUBT, S.SEALED},
     "renewed": frozenset({S.LOCAL, S.COPYING, S.FENCED, S.RELEASING, S.DOUBT, S.SEALED}),
@@ -67,7 +71,7 @@ def test_what_is_promised_holds_in_every_world(told: Told) -> None:
 def test_every_step_of_the_table_is_taken(told: Told) -> None:
     """The table allows no step that never happens; what is not in it would have failed a world."""
     assert told.counts["takeovers"] > 100
-    assert told.counts["set aside"] > 100
+    assert told.counts["set aside"] > 50
     taken = {step for step in told.steps if step[0] is not step[1]}
     allowed = {(state, following) for state, all_ in NEXT.items() for following in all_}
     assert allowed == taken

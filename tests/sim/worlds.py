@@ -44,6 +44,9 @@ def tell(worlds: Iterable[World]) -> Told:
         seen.update(mesh.seen)
         counts["takeovers"] += mesh.history.takeovers
         counts["set aside"] += mesh.history.asides
+        counts["overtaken"] += mesh.history.overtaken
+        counts["handed over"] += mesh.handed_over
+        counts["regained"] += mesh.steps[S.REGAINING, S.LOCAL]
     return Told(count, failures, steps, seen, counts)
 
 

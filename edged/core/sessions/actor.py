@@ -76,6 +76,28 @@ class Saving(NamedTuple):
     part: Part = Part()
 
 
+class Owed(NamedTuple):
+    """The source of the migration `move` keeps its copy until the store has `version`."""
+
+    source: str
+    version: int
+    move: bytes
+
+
+@dataclass(slots=True)
+class After:
+    """What is left to do behind a migration."""
+
+    thanked: bool = False
+    """The source: whether the target has said that all is safe there."""
+    regains: bool = False
+    """The source: whether it takes the session back,"""
+    lost_seq: int | None = None
+    """under which lease of the target's."""
+    owed: Owed | None = None
+    """The target: whom it owes that word."""
+
+
 class Actor:
     """The state of a session here; `transition` says what holds in each."""
 
@@ -140,12 +162,12 @@ class Actor:
         self.arrival: Arrival | None = None
         # `closing`: it is the session's end. `over`: its function has said that it ends, which nothing takes back.
         self.forced = self.frozen = self.dwells = self.closing = self.over = False
+        self.after = After()
         # What the write that ends the ownership brings, and whether the store then has everything.
         self.part = Part()
-        self.complete = False
+        self.complete = self.doubtful = False
         self.claims = 0
         self.missing = 0
-        self.doubtful = False
         self.moves = 0
         # Steps: answers to another token than the last are late.
         self.token = 0
@@ -220,6 +242,7 @@ class Actor:
         self.window = Window(self.rules.dedup)
         self.alarms, self.alarmed = NONE, False
         self.doubtful = self.closing = self.over = False
+        self.after = After()
         self.number()
 
     def waiting(self) -> list[Call]:

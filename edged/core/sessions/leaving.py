@@ -17,6 +17,7 @@ from .basis import Part
 from .checkpoints import reconcile
 from .endings import withdraw
 from .fencing import serve
+from .kept import keep
 from .local_calls import open_gate
 from .writes import release
 
@@ -83,13 +84,20 @@ def left(actor: Actor, now: float) -> list[Effect]:
     """The record names somebody else now; what waited goes there."""
     node, ended = actor.target.partition("/")[0], actor.closing or actor.over
     actor.epoch += 1
-    actor.version = actor.stored = 0 if ended else actor.version
-    actor.changes.save(actor.changes.mark)
+    if ended:
+        actor.version = 0
+    if actor.complete or ended:
+        actor.stored = actor.version
+        actor.changes.save(actor.changes.mark)
     effects = open_gate(actor)
     if node:
         effects.append(Tell(node, "session.commit", actor.names(), None, 0))
     effects += [_ended(actor) if ended else _moved(actor, node, now), *actor.end_move(0, "")]
     effects.append(Located(node or None, actor.epoch))
+    if node and not actor.complete and not actor.after.thanked and actor.container is not None:
+        effects += [Forward(call, node) for call in actor.waiting()]
+        actor.rests.seen(actor.key, actor.epoch, now)
+        return effects + keep(actor, now)
     if actor.container is not None:
         effects.append(Release(actor.container))
     if not node and actor.alarms.due is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..alarms import alarms_of
 from ..effects import Ask, Control, Due, Effect, Located, Noted, Release, Said, Start, Timer
+from ..move_ids import signed
 from ..parts import for_container
 from ..records import Load, Record, StoreFailed
 from ..transition import S
@@ -30,7 +31,8 @@ def begin(actor: Actor, now: float) -> list[Effect]:
     """A container first: before it is there nothing is claimed."""
     assert actor.wish is not None
     assert actor.wish.move == "localize"
-    actor.asker, actor.move, actor.dwells = actor.wish.asker, actor.wish.move_id, actor.wish.dwells
+    actor.asker, actor.dwells = actor.wish.asker, actor.wish.dwells
+    actor.move = signed(actor.wish.move_id, actor.node)
     actor.wish = actor.record = None
     actor.began, actor.claims, actor.moved = now, 0, 0
     actor.go(S.STARTING)

@@ -11,13 +11,14 @@ import hashlib
 from edged_protocol.codec import pack
 
 from ..effects import Control, Effect, Said, Tell, Timer
+from ..move_ids import signed
 from ..records import Entry
 from ..transition import S
 from .actor import STEP_DEADLINE, Actor
 from .arrival import NOTHING
 from .basis import Part
 from .checkpoints import take, taken
-from .copying import CHUNK, Copy
+from .copying import Copy
 from .leaving import back, drain, let_out
 
 ROUND_DEADLINE = 60.0
@@ -31,9 +32,9 @@ def begin(actor: Actor, now: float) -> list[Effect]:
     """From LOCAL: the target first, which needs a container."""
     wish = actor.wish
     assert wish is not None
-    actor.asker, actor.target, actor.move = wish.asker, wish.target, wish.move_id
+    actor.asker, actor.target, actor.move = wish.asker, wish.target, signed(wish.move_id, actor.node)
     actor.forced, actor.frozen = wish.forced, wish.frozen
-    actor.wish, actor.began, actor.moved = None, now, 0
+    actor.wish, actor.began, actor.moved, actor.after.thanked = None, now, 0, False
     actor.go(S.INVITING)
     token = actor.number()
     invite = Tell(actor.target, "session.invite", {**actor.names(), "from": actor.node}, None, token)
@@ -138,7 +139,7 @@ def _is_cheap(actor: Actor) -> bool:
     if actor.rules.durability == "none":
         return False
     basis = actor.basis
-    small = basis.serial is not None and basis.size <= CHUNK
+    small = basis.serial is not None and basis.size <= actor.rules.chunk
     return small or actor.rules.durability == "sync" or basis.since(actor.rules.deltas_from) is not None
 
 

@@ -15,7 +15,7 @@ from ..records import Load, StoreFailed
 from .actor import Actor
 from .answers import queue_full, said
 from .remote_calls import enqueue
-from .takeover import lost_owner
+from .takeover import lost_node
 from .writes import NO_RECORD
 
 
@@ -41,7 +41,7 @@ def has_read(actor: Actor, token: int, outcome: Any) -> list[Effect]:
         return [Answer(call, 401, b"", "the deadline has passed", {"ran": False})]
     if record is None:
         return [Answer(call, 106, b"", f"state store: {outcome.reason}", None)]
-    if record.mode == "local" and record.owner != actor.node and lost_owner(actor, record) is None:
+    if record.mode == "local" and record.owner != actor.node and lost_node(actor, record.owner) is None:
         owner = record.owner or ""
         return [Located(owner, record.epoch), Forward(call, owner)]
     return enqueue(actor, call)  # whoever had it is lost, and perhaps its state: the writers' way tells

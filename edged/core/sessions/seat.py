@@ -18,6 +18,7 @@ from . import (
     externalize,
     fencing,
     invariants,
+    kept,
     leaving,
     local_calls,
     localize,
@@ -45,6 +46,8 @@ STORE: dict[S, Answered] = {
     S.RESTORING: localize.remembers,
     S.RELEASING: leaving.released,
     S.DOUBT: leaving.looked,
+    S.KEEPING: kept.looked,
+    S.REGAINING: kept.regained,
     S.FENCED: fencing.verified,
     S.SEALED: target.looked,
 }
@@ -67,12 +70,14 @@ CONTROL: dict[S, Controlled] = {
 }
 
 PEER: dict[S, Told] = {
+    S.ASKING: takeover.asked,
     S.INVITING: migrate.accepted,
     S.OFFERING: migrate.sealed,
 }
 
 TIMER: dict[S, Step] = {
     S.YIELDING: takeover.turn_came,
+    S.ASKING: takeover.no_copy,
     S.STARTING: target.out_of_time,
     S.RESTORING: localize.out_of_time,
     S.INVITING: leaving.out_of_time,
@@ -80,6 +85,7 @@ TIMER: dict[S, Step] = {
     S.FLUSHING: leaving.out_of_time,
     S.OFFERING: leaving.out_of_time,
     S.DOUBT: leaving.look,
+    S.KEEPING: kept.watch,
     S.FENCED: fencing.verify,
     S.ASIDE: aside.out_of_time,
     S.INVITED: target.silent,
@@ -95,6 +101,7 @@ CONTAINER_LOST: dict[S, Step] = {
     S.DRAINING: local_calls.container_lost,
     S.FLUSHING: local_calls.container_lost,
     S.OFFERING: local_calls.container_lost,
+    S.KEEPING: kept.container_lost,
     S.FENCED: local_calls.container_lost,
     S.ASIDE: aside.container_lost,
     S.INVITED: target.container_lost,
@@ -106,15 +113,15 @@ CONTAINER_LOST: dict[S, Step] = {
 NOTHING: dict[str, frozenset[S]] = {
     # Nothing is asked of the store there under the token of the step; checkpoints and readers have tokens of their own.
     "store": SERVING_LOCAL
-    | {S.FREE, S.RUNNING, S.YIELDING, S.STARTING, S.DRAINING, S.FLUSHING, S.OFFERING, S.ASIDE, S.INVITED, S.SEALING},
+    | {S.FREE, S.RUNNING, S.YIELDING, S.ASKING, S.STARTING, S.DRAINING, S.FLUSHING, S.OFFERING, S.ASIDE, S.INVITED, S.SEALING},
     # Nothing is due: there is nothing to wait for, the store answers in time, or a call's hard limit ends the waiting.
     "timer": SERVING_REMOTE - {S.YIELDING}
-    | {S.RECLAIMING, S.FETCHING, S.CLAIMING, S.LOCAL, S.DRAINING, S.RELEASING},
+    | {S.RECLAIMING, S.FETCHING, S.CLAIMING, S.LOCAL, S.DRAINING, S.RELEASING, S.REGAINING},
     # There is none, or a write that is under way decides what its death means.
     "container_lost": SERVING_REMOTE
-    | {S.RECLAIMING, S.STARTING, S.FETCHING, S.CLAIMING, S.RELEASING, S.DOUBT},
+    | {S.ASKING, S.RECLAIMING, S.STARTING, S.FETCHING, S.CLAIMING, S.RELEASING, S.DOUBT, S.REGAINING},
     # No other node is asked for the step.
-    "peer": frozenset(S) - {S.INVITING, S.OFFERING},
+    "peer": frozenset(S) - {S.INVITING, S.OFFERING, S.ASKING},
     # Nobody is served here; before that, what the lease allows is asked.
     "lapsed": frozenset(S) - OWNING - {S.FENCED},
     "renewed": frozenset(S) - OWNING - {S.FENCED},
@@ -181,6 +188,8 @@ class Seat(Actor):
             return [fenced(call)]
         if self.state is S.INVITED and self.arrival is not None:
             return [Forward(call, self.arrival.source)]
+        if self.state is S.KEEPING:
+            return kept.arrived(self, call)
         effects = remote_calls.enqueue(self, call)
         return self._then(effects, now) if self.state is S.FREE else effects
 
@@ -211,7 +220,7 @@ class Seat(Actor):
     def on_store(self, token: int, outcome: Any, now: float) -> list[Effect]:
         """The answer of an `Ask`."""
         if self.saving is not None and token == self.saving.token:
-            return self._then(checkpoints.stored(self, outcome), now)
+            return self._then(checkpoints.stored(self, outcome) + kept.thank(self), now)
         if token in self.readers:
             effects = readers.has_read(self, token, outcome)
             return self._then(effects, now) if self.state is S.FREE else effects
@@ -326,6 +335,14 @@ class Seat(Actor):
     def committed(self, move_id: bytes, now: float) -> list[Effect]:
         """The source says the record names this node."""
         return self._then(target.committed(self, move_id, now), now)
+
+    def regain(self, asker: Any, move: bytes, lost_seq: int | None, now: float) -> list[Effect]:
+        """The node to which this one moved the session with `move` has lost it, and `asker` would take it over."""
+        return self._then(kept.asked(self, asker, move, lost_seq), now)
+
+    def safe_there(self, move: bytes, now: float) -> list[Effect]:
+        """The target of the migration `move` has the session, and all of it safe."""
+        return self._then(kept.thanked(self, move), now)
 
     def _then(self, effects: list[Effect], now: float) -> list[Effect]:
         """What follows by itself, until it stays in a state."""

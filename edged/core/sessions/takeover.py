@@ -6,8 +6,9 @@ into a container here, as it was. To claim it as local at once was the alternati
 
 from typing import Any
 
-from ..effects import Ask, Effect, Noted, Release, Timer
+from ..effects import Ask, Done, Effect, Forward, Noted, Release, Tell, Timer
 from ..leases import Lost
+from ..move_ids import signed_by
 from ..records import Record, StoreFailed
 from ..rendezvous import rank
 from ..transition import S
@@ -18,12 +19,15 @@ from .writes import reclaim
 YIELD_SECONDS = 0.3
 """For each node that comes before this one: it may get calls of the session too."""
 
+ASK_SECONDS = 1.0
+"""For a node that may have a copy to say so, or, after a start, to be heard of again."""
+
 
 def read_elsewhere(actor: Actor, record: Record) -> list[Effect]:
     """READING: the record names a container that is not here."""
     if record.owner == actor.node:
-        return _take(actor, record, None)
-    lost = lost_owner(actor, record)
+        return _take_own(actor, record)
+    lost = lost_node(actor, record.owner)
     if lost is None:
         return send_away(actor, record)
     before = _place(actor)
@@ -31,23 +35,23 @@ def read_elsewhere(actor: Actor, record: Record) -> list[Effect]:
         actor.yielded = record.epoch
         actor.go(S.YIELDING)
         return [Timer(before * YIELD_SECONDS, actor.number())]
-    return _take(actor, record, lost)
+    return _take_or_ask(actor, record, lost)
 
 
 def fetched_elsewhere(actor: Actor, record: Record) -> list[Effect]:
     """FETCHING: the same, for somebody who wants it here: it is taken first, then localized."""
-    lost = lost_owner(actor, record)
+    lost = lost_node(actor, record.owner)
     if lost is None and record.owner != actor.node:
         return send_away(actor, record)
     effects: list[Effect] = [Release(actor.container)] if actor.container is not None else []
     actor.container = None
     actor.wish, actor.asker = Wish("localize", actor.asker, "", actor.move), None
-    return effects + _take(actor, record, lost)
+    return effects + _take_or_ask(actor, record, lost)
 
 
-def lost_owner(actor: Actor, record: Record) -> Lost | None:
+def lost_node(actor: Actor, node: str | None) -> Lost | None:
     """The owner, if it may be taken from: with `hold` only when an operator has declared it lost."""
-    lost = actor.leases.lost.get(record.owner or "")
+    lost = actor.leases.lost.get(node or "")
     if lost is not None and actor.rules.on_partition == "hold" and not lost.forgotten:
         return None
     return lost
@@ -56,6 +60,58 @@ def lost_owner(actor: Actor, record: Record) -> Lost | None:
 def _place(actor: Actor) -> int:
     """How many nodes come before this one."""
     return rank(actor.key, actor.node, (node for node in actor.candidates() if node not in actor.leases.lost))
+
+
+def _take_own(actor: Actor, record: Record) -> list[Effect]:
+    """What a former life of this node owned. Whoever had moved it here may not have been heard of since the start."""
+    by_whom = (record.owner, actor.node, *actor.candidates())
+    unheard = record.move is not None and not any(signed_by(record.move, node) for node in by_whom)
+    if unheard and actor.yielded != record.epoch:
+        actor.yielded = record.epoch
+        actor.go(S.YIELDING)
+        return [Timer(ASK_SECONDS, actor.number())]
+    return _take_or_ask(actor, record, None)
+
+
+def _take_or_ask(actor: Actor, record: Record, lost: Lost | None) -> list[Effect]:
+    """The node that moved the session to its lost owner may have kept more than the record has."""
+    keeper = _keeper(actor, record)
+    if keeper is None or record.move is None:
+        return _take(actor, record, lost)
+    actor.record, actor.target = record, keeper
+    actor.go(S.ASKING)
+    token = actor.number()
+    seq = lost.seq if lost is not None else None
+    params = {**actor.key._asdict(), "move": record.move, "lost_seq": seq}
+    return [Tell(keeper, "session.regain", params, None, token), Timer(ASK_SECONDS, token)]
+
+
+def _keeper(actor: Actor, record: Record) -> str | None:
+    if signed_by(record.move, record.owner):
+        return None
+    others = (node for node in actor.candidates() if node != actor.node and node not in actor.leases.lost)
+    return next((node for node in others if signed_by(record.move, node)), None)
+
+
+def asked(actor: Actor, code: int, message: str, now: float) -> list[Effect]:
+    """ASKING: it takes the session back, and what waits goes there; or it has nothing."""
+    if code:
+        return no_copy(actor, now)
+    node, wish, actor.wish = actor.target, actor.wish, None
+    reason = f"{node} has a newer copy of the session and takes it back"
+    ended: list[Effect] = [Done(wish.asker, 103, reason, {})] if wish is not None else []
+    calls = actor.waiting()
+    actor.record = None
+    actor.go(S.FREE)
+    return [*ended, *(Forward(call, node) for call in calls)]
+
+
+def no_copy(actor: Actor, now: float) -> list[Effect]:
+    """ASKING: the store has the newest, if its owner is still lost."""
+    record = actor.record
+    assert record is not None
+    lost = lost_node(actor, record.owner)
+    return _take(actor, record, lost) if lost is not None or record.owner == actor.node else start_over(actor)
 
 
 def _take(actor: Actor, record: Record, lost: Lost | None) -> list[Effect]:

@@ -11,13 +11,14 @@ from ..effects import Ask, Control, Done, Effect, Said, Start, Timer
 from ..records import Entry, Load, StoreFailed
 from ..transition import S
 from ..window import Window
-from .actor import STEP_DEADLINE, Actor
+from .actor import STEP_DEADLINE, Actor, Owed
 from .arrival import Arrival
-from .endings import give_up
+from .endings import give_up, let_go
+from .kept import thank
 from .leaving import DOUBT_POLL
 from .localize import serve
 from .migrate import digest_of, seal
-from .takeover import lost_owner
+from .takeover import lost_node
 
 INVITED_FOR = 30.0
 """Seconds a target keeps its container for a source that says nothing."""
@@ -31,6 +32,8 @@ def invited(actor: Actor, asker: Any, source: str, move_id: bytes, now: float) -
     effects: list[Effect] = []
     if actor.state is S.INVITED and actor.arrival is not None and actor.arrival.source == source:
         effects = give_up(actor, 103, "invited anew")  # a source that has forgotten the first move, or lost it
+    if actor.state is S.KEEPING and actor.target.partition("/")[0] == source:
+        effects = let_go(actor)  # who sends it on has it
     if actor.state is not S.FREE:
         return [Done(asker, 103, "the session is busy here", {})]
     if not actor.leases.good:
@@ -137,10 +140,13 @@ def committed(actor: Actor, move_id: bytes, now: float) -> list[Effect]:
         return []
     actor.epoch += 1
     actor.rests.seen(actor.key, actor.epoch, now)
+    assert actor.arrival is not None
+    actor.after.owed = Owed(actor.arrival.source, actor.version, actor.move)
     actor.arrival = None
     actor.save_due = not actor.changes.all_saved
     actor.number()
-    return serve(actor, now)
+    effects = serve(actor, now)
+    return effects + thank(actor) if actor.local else effects
 
 
 def look(actor: Actor, now: float) -> list[Effect]:
@@ -155,7 +161,7 @@ def looked(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     record = None if isinstance(outcome, StoreFailed) else outcome.record
     if record is not None and record.move == actor.move and record.owner_boot == actor.boot:
         return committed(actor, actor.move, now)
-    over = record is not None and (record.epoch > actor.epoch or lost_owner(actor, record) is not None)
+    over = record is not None and (record.epoch > actor.epoch or lost_node(actor, record.owner) is not None)
     if over or now - actor.began >= INVITED_FOR:
         return give_up(actor, 105, "the source fell silent")
     return [Timer(DOUBT_POLL, actor.number())]
