@@ -46,7 +46,8 @@ NEXT: dict[S, frozenset[S]] = {
     S.READING: frozenset({S.RUNNING, S.COMMITTING, S.YIELDING, S.ASKING, S.RECLAIMING, S.FREE}),
     S.RUNNING: frozenset({S.COMMITTING, S.FREE}),
     S.COMMITTING: frozenset({S.FREE}),
-    # The record names a lost node; one that comes before this one may take the session first.
+    # The record names a lost node; one that comes before this one may take the session first. Or it is to be local-state
+    # here, and this node has no lease yet.
     S.YIELDING: frozenset({S.FREE}),
     # The record names one that has lost the session, to which another node had moved it: that one may still have a copy.
     S.ASKING: frozenset({S.RECLAIMING, S.FREE}),

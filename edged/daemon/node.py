@@ -55,6 +55,7 @@ from .seating import Seating
 from .spread import Spread
 from .stopping import Stopping
 from .stores import open_store
+from .stores.schema import lock
 from .timers import Timers
 from .watched_store import WatchedStore
 from .workers import Workers
@@ -119,9 +120,12 @@ class Node:
         """Serve. Started when the listeners accept and the store is open."""
         self.started = trio.current_time()
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        self.boot = await trio.to_thread.run_sync(next_boot, self.data_dir)
-        web = _web(self)
+        # Whatever its store is: two processes would be one node with two boots, and write the same files.
+        alone = await trio.to_thread.run_sync(lock, self.data_dir, "lock")
+        web = None
         try:
+            self.boot = await trio.to_thread.run_sync(next_boot, self.data_dir)
+            web = _web(self)
             self.listeners.open()
             async with trio.open_nursery() as nursery:
                 self._assemble(nursery)
@@ -134,6 +138,7 @@ class Node:
             self.listeners.close()
             if web is not None:
                 web.close()
+            os.close(alone)
 
     def _assemble(self, nursery: trio.Nursery) -> None:
         """Make what needs the boot; nothing runs yet."""

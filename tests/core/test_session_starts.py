@@ -94,11 +94,19 @@ def test_without_a_container_a_call_that_may_not_run_elsewhere_is_refused() -> N
         assert (answer.code, answer.message, play.seat.state) == (104, "no slot is free", S.FREE)
 
 
-def test_without_a_lease_nothing_is_claimed() -> None:
-    """The node says so for a session that may only be local-state, and begins another one remote-state."""
+def test_a_lease_is_waited_for_a_moment() -> None:
+    """A node that has just started gets it; where it does not come, a call that may only be local-state is refused, another
+    one runs."""
     for allow, expected in ((ONLY, fx.Answer), (BOTH, fx.RunPool)):
-        play = Play(allow, "local", Leases("a", "boot-a", 15.0))
-        play.arrives()
-        play.reads(None)
-        assert play.kinds == {expected}
-    assert play.seat.kept_out == ""
+        for comes in (False, True):
+            leases = Leases("a", "boot-a", 15.0)
+            play = Play(allow, "local", leases)
+            play.arrives()
+            play.reads(None)
+            waits = play.only(fx.Timer)
+            assert play.kinds == {fx.Timer} and play.seat.state is S.YIELDING
+            leases.good = comes
+            play.effects = play.seat.on_timer(waits.token, 1.0)
+            play.reads(None)
+            assert expected in play.kinds or (comes and fx.Start in play.kinds)
+            assert comes == (fx.Start in play.kinds)

@@ -6,22 +6,31 @@ allowed. To run the first call remote-state and localize then was the alternativ
 would have run where it must not.
 """
 
-from ..effects import Effect
+from ..effects import Effect, Timer
 from ..records import Record
+from ..transition import S
 from .actor import Actor, Wish
 from .endings import refuse_all
 from .takeover import start_over
+
+LEASE_SECONDS = 0.5
+"""For a lease to come where the store has just answered: of a node that has started, or was paused."""
+
+NO_LEASE = "the node has no lease in the state store"
 
 
 def local_first(actor: Actor, record: Record) -> list[Effect] | None:
     """READING: the way to local-state, or why there is none; None: the call runs on `record`."""
     if not _has_to(actor, record):
         return None
-    reason = actor.kept_out or ("" if actor.leases.good else f"{actor.node} has no lease in the state store")
-    actor.kept_out = ""
-    if not reason:
+    reason, actor.kept_out = actor.kept_out, ""
+    if actor.leases.good and reason in ("", NO_LEASE):
         actor.wish = actor.wish or Wish("localize", None, "", actor.next_move())
         return start_over(actor)
+    if not reason:
+        actor.kept_out = NO_LEASE
+        actor.go(S.YIELDING)
+        return [Timer(LEASE_SECONDS, actor.number())]
     return None if "remote" in actor.rules.allow else refuse_all(actor, 104, reason)
 
 

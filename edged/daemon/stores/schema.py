@@ -90,9 +90,13 @@ class StoreVersion(StoreUnusable):
     """The file was written by a later version of edged."""
 
 
-def lock(path: Path) -> int:
-    """Take the file's lock, for as long as the returned descriptor is open. Raises StoreInUse."""
-    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def lock(path: Path, within: str = "") -> int:
+    """Take the lock of a file, or of a directory that has it `within`, for as long as the returned descriptor is open.
+
+    Raises StoreInUse.
+    """
+    name = path / within if within else f"{path}.lock"
+    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
