@@ -86,6 +86,16 @@ def test_make_targets_in_the_readmes_exist() -> None:
     assert named <= targets
 
 
+def test_the_figures_of_the_readme_are_those_that_were_measured() -> None:
+    """Every number in its table of costs stands in the benches' own, so that no new measurement leaves an old claim."""
+    _, costs = (ROOT / "README.md").read_text().split("## What it costs\n")
+    (rows,) = re.findall(r"(?:^\|.*\n)+", costs.split("\n## ")[0], re.MULTILINE)
+    told = {number for row in rows.splitlines()[2:] for number in re.findall(r"\d[\d,.]*", row)}
+    measured = set(re.findall(r"\d[\d,.]*", (ROOT / "tools/bench/README.md").read_text()))
+    assert told
+    assert told - measured == set()
+
+
 def test_the_examples_of_function_toml_are_the_defaults() -> None:
     """The reference of function.toml has every key, and says what a file of two lines gives."""
     (source,) = blocks("configs/functions/README.md", "toml")
