@@ -10,7 +10,7 @@ calls can be taken back when the one in front overruns: `overdue`.
 """
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from math import ceil
 
@@ -35,6 +35,9 @@ GROW_DELAY = 0.01
 SMOOTHING = 0.01
 """Weight of one call in the mean service time: about the last hundred count. With twenty the means of equal nodes
 differ by a quarter where times are exponential, and brokers send calls to the one that seems fast until it is not."""
+
+MANY = int(1 / SMOOTHING)
+"""Calls from which on a mean is smoothed; before, all count alike."""
 
 RATE_SECONDS = 10.0
 """Time over which arrivals are averaged."""
@@ -66,8 +69,6 @@ class Pool:
         self._service = 1.0
         self._mean = 0.0
         self._ran = 0
-        self._weight = 1.0
-        """Of the next call in the mean: all count alike until there are enough."""
         self._arrived = 0
         self._rate = 0.0
         self._sampled = 0.0
@@ -170,29 +171,34 @@ class Pool:
                 best, fewest = container, have
         return best
 
-    def finished(self, container: Hashable, call: Call, seconds: float, now: float) -> None:
-        """`container` answered `call`, which took it `seconds`."""
+    def finished(self, container: Hashable, done: Iterable[tuple[Call, float | None]], now: float) -> None:
+        """`container` has answered these calls, in this order; each took it so many seconds, if it has said so."""
         held = self._held.get(container)
-        if held and held[0] is call:  # as good as always: a container answers in order
-            held.popleft()
-        elif held and call in held:
-            held.remove(call)
-        else:
+        if not held:
             return
-        if self._overrun:
-            self._overrun.discard(container)
+        mean, service = self._mean, self._service
+        for call, said in done:
+            if held and held[0] is call:  # as good as always: a container answers in order
+                held.popleft()
+            elif call in held:
+                held.remove(call)
+            else:
+                continue
+            if not call.started:
+                call.started = now
+            seconds = now - call.started if said is None else said
+            self._ran += 1
+            mean += (SMOOTHING if self._ran > MANY else 1 / self._ran) * (seconds - mean)
+            # Up at once, down in some ten calls: a function that turns slow must not keep a deep prefetch, and one call
+            # that was pushed off its processor must not end it for long.
+            slowly = 0.7 * service + 0.3 * seconds
+            service = seconds if seconds > slowly else slowly  # noqa: FURB136 - for every call; `max` takes thrice as long
+        self._mean, self._service = mean, max(SHORTEST, service)
+        self._overrun.discard(container)
         if not held:
             self._idle_since[container] = now
         elif not held[0].started:
             held[0].started = now
-        # How long it took.
-        if self._weight > SMOOTHING:
-            self._ran += 1
-            self._weight = max(SMOOTHING, 1 / self._ran)
-        self._mean += self._weight * (seconds - self._mean)
-        # Up at once, down in some ten calls: a function that turns slow must not keep a deep prefetch, and one call
-        # that was pushed off its processor must not end it for long.
-        self._service = max(SHORTEST, seconds, 0.7 * self._service + 0.3 * seconds)
 
     def overdue(self, container: Hashable) -> list[Call]:
         """Take back what waits behind the running call of `container`; it goes to the queue's head.

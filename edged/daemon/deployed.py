@@ -18,6 +18,9 @@ from edged_protocol.codec import encode, encode_invoke
 from .host import Container, Spec
 from .link import Link
 
+Done = tuple[Call, m.Result | m.Error, float | None]
+"""A call, a container's answer to it, and the seconds it ran, if that was said."""
+
 
 class Worker:
     """One container as the node sees it."""

@@ -91,7 +91,7 @@ class Node:
         self.hub = hub or Hub()
         self.name = config.node.name
         self.data_dir = Path(config.node.data_dir).absolute()  # containers work elsewhere
-        self.serials = itertools.count(1)
+        self.serials = itertools.count(1 << 16)
         self.timers = Timers()
         self.router = Router(self.name)
         self.guard = Guard()
@@ -190,7 +190,7 @@ class Node:
             {"mesh": self.config.mesh.name, "node": self.name},
             self.serials,
             self.relay.touch,
-            self.relay.worker_answer,
+            self.relay.worker_answers,
             self.relay.call_lost,
             self.seating.container_lost,
             self.relay.settle,

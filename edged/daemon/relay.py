@@ -21,6 +21,7 @@ from edged_protocol.codec import encode, encode_invoke, encode_result
 from edged_protocol.ids import valid_session
 from edged_protocol.limits import MAX_HOPS, MAX_INFLIGHT, MAX_TIMEOUT_MS
 
+from .deployed import Done
 from .link import Link
 from .measuring import Measuring
 from .seating import Seating
@@ -280,23 +281,20 @@ class Relay:
         self.route(call, now)
         return True
 
-    def worker_answer(self, call: Call, message: m.Result | m.Error, now: float) -> None:
-        """A container answered."""
-        if call.session is not None:
-            self._session_answer(call, message, now)
-        elif type(message) is m.Result:
-            _, body, meta, _ = message
-            self._result(call, body, self._ran_here(call, meta))
-        else:
-            assert isinstance(message, m.Error)
-            self.answer(fx.Answer(call, message.code, b"", message.message, self._ran_here(call, message.meta)))
-
-    def _ran_here(self, call: Call, meta: m.Map | None) -> m.Map:
-        meta = {} if meta is None else meta
-        meta["node"] = self._node
-        queued = call.started - call.arrived
-        meta["queue_us"] = int(queued * 1e6) if queued > 0.0 else 0
-        return meta
+    def worker_answers(self, done: list[Done], now: float) -> None:
+        """A container answered these calls."""
+        for call, message, _ in done:
+            if call.session is not None:
+                self._session_answer(call, message, now)
+                continue
+            meta = message.meta or {}
+            meta["node"] = self._node
+            queued = call.started - call.arrived
+            meta["queue_us"] = int(queued * 1e6) if queued > 0.0 else 0
+            if type(message) is m.Result:
+                self._result(call, message.body, meta)
+            elif type(message) is m.Error:
+                self.answer(fx.Answer(call, message.code, b"", message.message, meta))
 
     def _result(self, call: Call, body: bytes, meta: m.Map) -> None:
         """The usual end of a call without a session, to which nothing is attached: `answer` and no value between."""

@@ -14,11 +14,11 @@ from edged.core.calls import Call
 from edged.core.catalogue import in_canary
 from edged.core.records import SessionKey
 from edged_protocol import messages as m
-from edged_protocol.codec import encode
+from edged_protocol.codec import decode_answer, encode
 from edged_protocol.connection import Connection
 from edged_protocol.limits import MAX_BODY, MAX_FRAME_TRUSTED, PROTO
 
-from .deployed import Deployed, Worker, shared_methods
+from .deployed import Deployed, Done, Worker, shared_methods
 from .heeded import breach, heeded
 from .host import Host, Spec, StartFailed
 from .hub import Hub
@@ -60,7 +60,7 @@ class Workers:
         welcome: m.Map,
         serials: Iterator[int],
         touch: Callable[[Link], None],
-        answered: Callable[[Call, m.Result | m.Error, float], None],
+        answered: Callable[[list[Done], float], None],
         lost: Callable[[Call, int, str], None],
         seat_lost: Callable[[Any], None],
         settle: Callable[[], None],
@@ -268,6 +268,7 @@ class Workers:
         name = f"{function.spec.manifest.name}-{next(self._serials)}"
         container = await self._host.start(function.spec, name)
         connection = Connection.acceptor(lambda _: m.Welcome(self._welcome))
+        connection.decode = decode_answer
         worker = Worker(function, container, Link(container.sock, connection, self._received, self._hub))
         worker.link.name = name
         worker.link.role = "worker"
@@ -295,18 +296,21 @@ class Workers:
     def _received(self, link: Link, messages: list[m.Message]) -> None:
         worker: Worker = link.info["worker"]
         now = trio.current_time()
+        done: list[Done] = []
         for message in messages:
             if type(message) is m.Result or type(message) is m.Error:
-                self._one_answer(worker, message, now)
-            elif isinstance(message, m.Hello):
-                worker.deltas = message.info.get("deltas") is True
-                worker.beside = message.info.get("beside") is True
-                worker.function.shared.update(shared_methods(message.info))
-                worker.ready.set()
-            elif isinstance(message, m.Reply) and message.id in worker.verbs:
-                worker.verbs.pop(message.id)(message)
-            elif isinstance(message, m.Invoke):
-                self.nested.asked(worker, message, now)
+                one = self._taken(worker, message)
+                if one is not None:
+                    done.append(one)
+                    continue
+                if link.closed:
+                    break
+            if done:  # all that is said counts in the order in which it is said
+                self._finished(worker, done, now)
+                done = []
+            self._received_rare(worker, message, now)
+        if done:
+            self._finished(worker, done, now)
         if worker.seat is None:
             self._hungry.add(worker.function)
             if self._starved and self.slots.gives_way(worker, self._starved, now):
@@ -315,7 +319,8 @@ class Workers:
                     self._starved.pop(worker.function, None)  # it has had its turn
                     self.end(worker)
 
-    def _one_answer(self, worker: Worker, message: m.Result | m.Error, now: float) -> None:
+    def _taken(self, worker: Worker, message: m.Result | m.Error) -> Done | None:
+        """The call that is answered, how, and the seconds it ran, if that is said; None: no call, or no answer."""
         body: Any
         meta: Any
         id_, body, meta, _ = message
@@ -325,21 +330,33 @@ class Workers:
             log.warning("%s: %s", worker.name, wrong)
             worker.container.kill()
             worker.link.cut(wrong)
-            return
+            return None
         call = worker.calls.pop(id_, None)
         if call is None:
-            verb = worker.verbs.pop(id_, None)
-            if verb is not None and isinstance(message, m.Error):
-                verb(message)
-            return
-        if not plain:
-            message = heeded(message, call.mode)
+            return None
+        seconds = run / 1e6 if type(run) is int and run >= 0 else None
+        return call, message if plain else heeded(message, call.mode), seconds
+
+    def _received_rare(self, worker: Worker, message: m.Message, now: float) -> None:
+        """Anything but the answer of a call."""
+        if isinstance(message, m.Hello):
+            worker.deltas = message.info.get("deltas") is True
+            worker.beside = message.info.get("beside") is True
+            worker.function.shared.update(shared_methods(message.info))
+            worker.ready.set()
+        elif isinstance(message, m.Reply | m.Error) and message.id in worker.verbs:
+            worker.verbs.pop(message.id)(message)
+        elif isinstance(message, m.Invoke):
+            self.nested.asked(worker, message, now)
+
+    def _finished(self, worker: Worker, done: list[Done], now: float) -> None:
+        """These calls were answered."""
         if worker.children:
-            self.nested.parent_ended(worker, call)
+            for call, _, _ in done:
+                self.nested.parent_ended(worker, call)
         if worker.seat is None:
-            seconds = run / 1e6 if type(run) is int and run >= 0 else now - call.started
-            worker.function.pool.finished(worker, call, seconds, now)
-        self._answered(call, message, now)
+            worker.function.pool.finished(worker, [(call, seconds) for call, _, seconds in done], now)
+        self._answered(done, now)
 
     def _ended(self, worker: Worker) -> None:
         self.slots.alive.discard(worker)

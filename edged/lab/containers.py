@@ -236,7 +236,7 @@ class Containers:
             return
         if container.seat is None:
             self.worked["remote"] += seconds
-            self.pools[container.function].finished(container, call, seconds, self._clock.now)
+            self.pools[container.function].finished(container, [(call, seconds)], self._clock.now)
             self._ran(call, container, seconds)
             self.feed(container.function)
             self._feed_starved()

@@ -25,6 +25,8 @@ class Connection:
         self._out = b"" if hello is None else encode(m.Hello({"proto": PROTO, **hello}))
         self._reader = FrameReader(MAX_FRAME_HANDSHAKE)
         self.established = False
+        self.decode = decode
+        """One frame; `decode_answer` where the other end is a container."""
         self.max_frame = MAX_FRAME
         """Largest frame the other end takes."""
 
@@ -53,7 +55,7 @@ class Connection:
         frames = self._reader.feed(data)
         if self.established:
             try:
-                messages = [decode(frame) for frame in frames]
+                messages = list(map(self.decode, frames))
             except UnknownType:
                 return self._one_by_one(frames)
             if GREETINGS.isdisjoint(map(type, messages)):

@@ -19,7 +19,7 @@ def test_a_free_container_takes_the_oldest_call() -> None:
     pool.add("a", 0.0)
     pool.add("b", 0.0)
     assert [(c, call.serial) for c, call in pool.assign(0.0)] == [("a", 0), ("b", 1)]
-    pool.finished("b", calls[1], 1.0, 1.0)
+    pool.finished("b", [(calls[1], 1.0)], 1.0)
     assert [(c, call.serial) for c, call in pool.assign(1.0)] == [("b", 2)]
 
 
@@ -52,9 +52,9 @@ def test_prefetch_only_for_tiny_calls_and_taken_back() -> None:
     pool.submit(a_call(101))
     first = pool.assign(0.0)
     assert len(first) == 1, "nothing is known of the service time yet"
-    pool.finished("a", first[0][1], 1.0, 1.0)
+    pool.finished("a", [(first[0][1], 1.0)], 1.0)
     ((_, second),) = pool.assign(1.0)
-    pool.finished("a", second, 1e-5, 1.0)
+    pool.finished("a", [(second, 1e-5)], 1.0)
     teach_short_calls(pool)
     for n in range(20):
         pool.submit(a_call(n))
@@ -62,7 +62,7 @@ def test_prefetch_only_for_tiny_calls_and_taken_back() -> None:
     assert 1 < len(held) <= MAX_HELD
     taken = pool.overdue("a")
     assert taken == [call for _, call in held][1:]
-    pool.finished("a", held[0][1], 1.0, 3.0)
+    pool.finished("a", [(held[0][1], 1.0)], 3.0)
     assert [call for _, call in pool.assign(3.0)] == taken[:1], "a long call ends the prefetch"
 
 
@@ -80,7 +80,7 @@ def test_a_container_whose_call_overruns_gets_no_more() -> None:
     assert pool.wanted(1.0) == len(taken)
     pool.add("b", 2.0)
     assert {container for container, _ in pool.assign(2.0)} == {"b"}
-    pool.finished("a", held[0][1], 1.0, 3.0)
+    pool.finished("a", [(held[0][1], 1.0)], 3.0)
     pool.submit(a_call(9))
     assert [container for container, _ in pool.assign(3.0)] == ["a"]
 
@@ -91,7 +91,7 @@ def teach_short_calls(pool: Pool) -> None:
         call = a_call(10_000)
         pool._queue.appendleft(call)
         for container, given in pool.assign(0.0):
-            pool.finished(container, given, 1e-5, 0.0)
+            pool.finished(container, [(given, 1e-5)], 0.0)
 
 
 def test_the_minimum_is_kept() -> None:
@@ -114,7 +114,7 @@ def test_a_held_call_starts_when_the_one_before_it_ends() -> None:
     pool.submit(second)
     pool.assign(5.0)
     assert (first.started, second.started) == (5.0, 0.0)
-    pool.finished("a", first, 1e-5, 9.0)
+    pool.finished("a", [(first, 1e-5)], 9.0)
     assert second.started == 9.0
 
 
@@ -138,7 +138,7 @@ def test_long_calls_get_a_container_each() -> None:
     first = a_call(0)
     pool.submit(first)
     pool.assign(0.0)
-    pool.finished("a", first, 1.0, 1.0)
+    pool.finished("a", [(first, 1.0)], 1.0)
     for n in range(1, 4):
         pool.submit(a_call(n))
     pool.assign(0.0)
@@ -193,7 +193,7 @@ def test_the_mean_time_told_to_others_is_of_many_calls() -> None:
             call = a_call(number)
             pool.submit(call)
             pool.assign(0.0)
-            pool.finished("a", call, 20.0 if number == 0 else chance.expovariate(1.0), 0.0)
+            pool.finished("a", [(call, 20.0 if number == 0 else chance.expovariate(1.0))], 0.0)
         assert abs(pool.figures(0)[3] / 1e6 - 1.2) < 0.4, seed
 
 
@@ -209,3 +209,33 @@ def test_tiny_calls_wake_one_container_long_ones_all() -> None:
     for n in range(20):
         pool.submit(a_call(n))
     assert {container for container, _ in pool.assign(0.0)} == {"a", "b"}
+
+
+def test_answers_that_come_together_count_like_ones_that_come_apart() -> None:
+    """Several calls of one read teach the pool what they would have taught it one by one; those behind began then."""
+    together, apart = Pool(0, 1, 100), Pool(0, 1, 100)
+    for pool in (together, apart):
+        pool.add("a", 0.0)
+        for _ in range(40):  # it learns that they are short
+            pool.submit(a_call(0))
+            [(_, taught)] = pool.assign(0.0)
+            pool.finished("a", [(taught, 1e-5)], 0.0)
+        for number in range(4):
+            pool.submit(a_call(number))
+    held = [call for _, call in together.assign(1.0)]
+    together.finished("a", [(call, 1e-5 * n) for n, call in enumerate(held[:3], 1)], 2.0)
+    assert [call.started for call in held] == [1.0, 2.0, 2.0, 2.0]
+    for number, (_, call) in enumerate(apart.assign(1.0)[:3], 1):
+        apart.finished("a", [(call, 1e-5 * number)], 2.0)
+    assert together.statistics() == apart.statistics()
+    assert together.figures(0) == apart.figures(0)
+
+
+def test_a_call_of_which_nothing_is_said_took_as_long_as_it_was_away() -> None:
+    """A container that does not tell how long a call ran is measured from outside."""
+    pool = Pool(0, 1, 100)
+    pool.add("a", 0.0)
+    pool.submit(a_call(1))
+    [(_, call)] = pool.assign(1.0)
+    pool.finished("a", [(call, None)], 3.5)
+    assert pool.figures(0)[3] == 2_500_000

@@ -60,3 +60,16 @@ def test_others_follow_what_is_known() -> None:
     router.peer("b", ["g"])
     assert router.others("f") == ()
     assert router.others("g") == ("b",)
+
+
+def test_what_only_this_node_runs_is_known_as_peers_come_and_go() -> None:
+    """A function is only here until a peer says that it runs it, and again when that is gone."""
+    router = Router("a")
+    router.serves(["f", "g"], ["f", "g"])
+    assert router.only_here == {"f", "g"}
+    router.peer("b", ["g", "h"])
+    assert router.only_here == {"f"}
+    router.serves(["g", "i"], ["g", "h", "i"])
+    assert router.only_here == {"i"}
+    router.peer("b", None)
+    assert router.only_here == {"g", "i"}

@@ -146,7 +146,7 @@ class World:
             self._at(now + seconds, lambda end, c=container, k=call, s=seconds: self._end(at, c, k, s, end))  # type: ignore[misc]
 
     def _end(self, at: int, container: object, call: Call, seconds: float, now: float) -> None:
-        self._brokers[at].pool.finished(container, call, seconds, now)
+        self._brokers[at].pool.finished(container, [(call, seconds)], now)
         self._feed(at, now)
         self._answer(at, call, now - call.started, now)
 
