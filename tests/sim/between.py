@@ -77,14 +77,20 @@ def tell(node: "Node", seat: Seat, effect: fx.Tell) -> None:
     other = mesh.nodes[effect.node.partition("/")[0]]
 
     def back(code: int, message: str, _: Any) -> None:
-        if mesh.faults.hit("tell_answer_lost"):
+        if mesh.faults.hit("tell_answer_lost") or mesh.severed(node, other):
             code, message = 403, "the node was lost"
         other.lane(node.name).send(lambda: _told(node, seat, effect.token, code, message))
 
-    if not other.alive or mesh.faults.hit("tell_lost"):
+    def take() -> None:
+        if mesh.severed(node, other):
+            _told(node, seat, effect.token, 403, "the node was lost")
+        else:
+            other.later(_take)(other, effect, back)
+
+    if not other.alive or mesh.severed(node, other) or mesh.faults.hit("tell_lost"):
         mesh.clock.after(0.001, lambda: _told(node, seat, effect.token, 105, "not reachable"))
     elif not mesh.faults.hit("tell_swallowed"):
-        node.lane(other.name).send(lambda: other.later(_take)(other, effect, back))
+        node.lane(other.name).send(take)
         if mesh.faults.hit("tell_twice"):
             node.lane(other.name).send(lambda: other.later(_take)(other, effect, lambda *_: None))
 

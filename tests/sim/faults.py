@@ -29,6 +29,7 @@ KINDS = (
     "tell_answer_lost",
     "tell_swallowed",
     "tell_twice",
+    "link_cut",  # the connection of the two nodes of a migration, for a while
     "forward_lost",
     "forward_answer_lost",
     "client_lost",  # a client's connection breaks before the answer
@@ -37,13 +38,13 @@ KINDS = (
     "node_cut",  # from the store, for a while; its clients and the others still reach it
 )
 
-DEADLY = ("own_killed", "node_killed", "node_paused", "node_cut")
+DEADLY = ("own_killed", "node_killed", "node_paused", "node_cut", "link_cut")
 """What happens to a container or a node at the moment its session asks for something."""
 
 RATES = (0.05, 0.15, 0.4)
 
 
-FAMILIES = ("store_", "start_ own_ verb_", "pool_", "tell_ forward_", "client_", "node_ store_")
+FAMILIES = ("store_", "start_ own_ verb_", "pool_", "tell_ forward_ link_", "client_", "node_ store_")
 """Kinds that go well together, by how their names begin."""
 
 MOMENTS = tuple(state for state in S if state not in SERVING_REMOTE)

@@ -101,6 +101,7 @@ class Mesh:
         self.steps: Counter[tuple[S, S]] = Counter()
         self.moves: Counter[int] = Counter()
         self.swept = self.handed_over = 0
+        self._severed: dict[frozenset[str], float] = {}
         self.lines: deque[tuple[float, str, tuple[Any, ...]]] = deque(maxlen=KEPT_LINES)
         self._open: dict[int, tuple[Node, str]] = {}
         self._lives = 0
@@ -154,6 +155,22 @@ class Mesh:
     def _revive(self, name: str) -> None:
         self.nodes[name] = self._new_life(name)
         self.say("%s is back as %s", name, self.nodes[name].boot)
+
+    # Connections
+
+    def severed(self, one: Node, other: Node) -> bool:
+        """Whether there is no connection between them."""
+        return self.clock.now < self._severed.get(frozenset({one.name, other.name}), 0.0)
+
+    def sever(self, one: Node, name: str) -> None:
+        """Their connection ends; there is another one in a while."""
+        if name not in self.nodes:
+            return  # no other node has to do with this step
+        other, seconds = self.nodes[name], self.chance.random() * self.chance.choice((0.5, 5.0))
+        self.say("%s and %s are cut off from each other for %.3f s", one.name, name, seconds)
+        self._severed[frozenset({one.name, name})] = self.clock.now + seconds
+        self.clock.after(0.0, one.later(one.lost_sight_of), name)
+        self.clock.after(0.0, other.later(other.lost_sight_of), one.name)
 
     # Moves
 
@@ -223,6 +240,7 @@ class Mesh:
         self.faults.heal()
         for node in self.nodes.values():
             node.cut_until = 0.0
+        self._severed.clear()
         self.store.heal()
         self.say("healed")
         self._served_soon()

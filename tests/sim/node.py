@@ -174,6 +174,8 @@ class Node:
                 mesh.clock.after(soon, mesh.kill, self)
             elif kind == "node_paused":
                 mesh.clock.after(soon, self.pause)
+            elif kind == "link_cut":
+                mesh.clock.after(soon, mesh.sever, self, seat.target.partition("/")[0])
             else:
                 self.cut_until = mesh.clock.now + mesh.chance.random() * mesh.chance.choice((1, 4))
 

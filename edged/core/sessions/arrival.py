@@ -1,7 +1,7 @@
 """A state that arrives piece by piece at the target of a migration (reliability §2.5).
 
-Decides what the pieces make: units for the container, in the order they came. A piece that comes late, or was sent
-before one that is here, is refused: the source numbers them, and never uses a number twice.
+Decides what the pieces make: units for the container, in the order they came. The source numbers them, and never uses a
+number for two: one that is here already came once more because its answer was lost, one that leaves a gap is refused.
 """
 
 from typing import Any
@@ -19,6 +19,8 @@ class Arrival:
     def __init__(self, source: str) -> None:
         self.source = source
         """The node that serves the session until the record names another one."""
+        self.cut = False
+        """Whether its connection has ended since the last piece."""
         self._last = 0
         self._parts: list[bytes] = []
         self._bytes = 0
@@ -27,7 +29,13 @@ class Arrival:
         self.restoring: dict[int, Any] = {}
         """Who waits for which of the container's answers."""
         self.digest = NOTHING
+        self.offer: dict[str, Any] = {}
+        """What comes behind the last piece."""
         self.failed: tuple[int, str] | None = None
+
+    def has(self, number: int) -> bool:
+        """Whether a piece of that number has come."""
+        return number <= self._last
 
     def is_next(self, number: int) -> bool:
         """Whether a piece of that number may come now; it is then the last that came."""

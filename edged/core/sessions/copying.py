@@ -9,11 +9,20 @@ changes faster than the link carries would be frozen for longer each time.
 from collections import deque
 from typing import Any, Literal, NamedTuple
 
+from .pacing import Pace
+
 CHUNK = 256 * 1024
 """Bytes of one piece: a millisecond of packing, so that calls get in between, and of a 1 Gbit/s link twice that."""
 
 WINDOW = 4
-"""Pieces sent and not yet taken by the target's container; more would only lie in its node's memory."""
+"""Pieces of a frozen session sent and not yet taken by the target's container; more would only lie in its node's memory.
+While calls go on it is one: `pacing` says when the next may leave."""
+
+RESUME_SECONDS = 10.0
+"""A connection may be away for while calls go on; the copy goes on behind what has arrived. Longer is no flap."""
+
+RESUME_LOOK = 0.2
+"""Seconds between two tries."""
 
 MAX_ROUNDS = 8
 
@@ -48,6 +57,12 @@ class Copy:
     def __init__(self, now: float, chunk: int = CHUNK) -> None:
         self.began = now
         self.chunk = chunk
+        self.pace = Pace(chunk)
+        self.frozen = False
+        self.resting = 0
+        """Token of the timer that ends a rest, or 0."""
+        self.broken_at: float | None = None
+        self.breaks = 0
         self.since: int | None = None
         self.asked = 0
         """Token of the question the container has not answered yet, or 0."""
@@ -61,8 +76,10 @@ class Copy:
         self._head = 0
         self._of_round = 0
         self._number = 0
+        self._landed = 0
+        self._again: deque[tuple[int, Piece]] = deque()
         self._pieces: deque[Piece] = deque()
-        self._flying: dict[int, int] = {}
+        self._flying: dict[int, tuple[int, Piece]] = {}
 
     def read(self, result: dict[str, Any], delta: bytes | None) -> None:
         """The container's answer to `worker.delta`."""
@@ -81,54 +98,84 @@ class Copy:
 
     def _add(self, unit: bytes, whole: bool) -> None:
         self._of_round += len(unit)
-        for at in range(0, len(unit), self.chunk):
-            end = at + self.chunk
+        size = self.chunk if self.frozen else self.pace.size
+        for at in range(0, len(unit), size):
+            end = at + size
             self._pieces.append(Piece(unit[at:end], end < len(unit), whole))
 
-    def next_piece(self, token: int) -> tuple[int, Piece] | None:
-        """What to send now, and its number; its answer will bear `token`. None: nothing, or no credit."""
-        if not self._pieces or len(self._flying) >= WINDOW:
-            return None
-        piece = self._pieces.popleft()
-        self._number += 1
-        self._flying[token] = len(piece.data)
-        self.sent += len(piece.data)
-        return self._number, piece
+    @property
+    def limit(self) -> int:
+        """What the container is asked for: the last key may go beyond it, and the piece is still one."""
+        size = self.chunk if self.frozen else self.pace.size
+        return max(1, size * 7 // 8)
 
-    def credit(self, token: int) -> bool:
-        """The target has taken a piece; whether it was one of ours."""
-        size = self._flying.pop(token, None)
-        if size is not None:
-            self.acked += size
-        return size is not None
+    def next_piece(self, token: int, now: float) -> tuple[int, Piece] | None:
+        """What to send now, and its number; its answer will bear `token`. None: nothing, or not now."""
+        if self.resting or len(self._flying) >= (WINDOW if self.frozen else 1) or not self.waits:
+            return None
+        if self._again:
+            number, piece = self._again.popleft()
+        else:
+            self._number += 1
+            number, piece = self._number, self._pieces.popleft()
+        self._flying[token] = number, piece
+        self.sent += len(piece.data)
+        self.pace.left(now)
+        return number, piece
+
+    def flies(self, token: int) -> bool:
+        """Whether the answer to a piece of ours would bear this token."""
+        return token in self._flying
+
+    def credit(self, token: int, now: float) -> float:
+        """The target has taken a piece; how long the link is to rest, 0: not now."""
+        _, piece = self._flying.pop(token)
+        self.acked += len(piece.data)
+        self._landed += len(piece.data)
+        self.broken_at = None
+        if self._flying:
+            return 0.0
+        landed, self._landed = self._landed, 0
+        rest = self.pace.arrived(landed, now)
+        return 0.0 if self.frozen else rest
+
+    def broke(self, token: int, now: float) -> bool:
+        """The connection ended before that piece was answered, so it leaves once more, under its number; False: it has
+        been away for too long."""
+        self._again.append(self._flying.pop(token))
+        self.pace.broken()
+        if self.broken_at is None:
+            self.broken_at = now
+            self.breaks += 1
+        return now - self.broken_at < RESUME_SECONDS
 
     @property
     def hungry(self) -> bool:
         """Whether the container may be asked for more: nothing waits here."""
-        return not self._pieces and not self.asked and len(self._flying) < WINDOW
+        return not self.waits and not self.asked and len(self._flying) < WINDOW
 
     @property
     def waits(self) -> bool:
         """Whether pieces wait for credit."""
-        return bool(self._pieces)
+        return bool(self._again or self._pieces)
 
     @property
     def arrived(self) -> bool:
         """Whether the target has all that was read."""
-        return not self._pieces and not self.asked and not self._flying
+        return not self.waits and not self.asked and not self._flying
 
     @property
     def round_read(self) -> bool:
         """Whether the container has been asked for all of this round."""
         return self.since is not None and self._goal is not None and self.since >= self._goal
 
-    def verdict(self, now: float, allowed: float) -> Verdict:
+    def verdict(self, allowed: float) -> Verdict:
         """At the end of a round: what now."""
-        return judge(self.left, self._of_round, self.rounds, self.chunk, self.pause(now), allowed)
+        return judge(self.left, self._of_round, self.rounds, self.chunk, self.pause(), allowed)
 
-    def pause(self, now: float) -> float:
+    def pause(self) -> float:
         """Seconds the session would wait if it were frozen now."""
-        rate = self.acked / max(now - self.began, 1e-6)
+        rate = self.pace.rate
         return OVERHEAD + (self.left / rate if self.left and rate else 0.0)
 
     def next_round(self) -> None:
@@ -139,4 +186,4 @@ class Copy:
 
     def freeze(self) -> None:
         """The session has stopped: what is read from here on is the end of it."""
-        self.caught_up = False
+        self.caught_up, self.frozen, self.resting = False, True, 0

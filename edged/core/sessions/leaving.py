@@ -118,7 +118,7 @@ def _moved(actor: Actor, node: str, now: float) -> Noted:
     pause = round((now - actor.began) * 1000, 3)
     about = {"epoch": actor.epoch, "pause_ms": pause, "bytes": actor.moved}
     if actor.copy is not None:
-        about["rounds"] = actor.copy.rounds
+        about |= {"rounds": actor.copy.rounds, "breaks": actor.copy.breaks}
     if node:
         return Noted("session.migrated", {"to": node, **about})
     return Noted("session.externalized", about)

@@ -7,22 +7,28 @@ move was the alternative: the pause would be as long as the state.
 """
 
 import hashlib
+from typing import Any
 
 from edged_protocol.codec import pack
 
 from ..effects import Control, Effect, Said, Tell, Timer
 from ..move_ids import signed
-from ..records import Entry
 from ..transition import S
 from .actor import STEP_DEADLINE, Actor
 from .arrival import NOTHING
 from .basis import Part
 from .checkpoints import take, taken
-from .copying import Copy
+from .copying import RESUME_LOOK, Copy
 from .leaving import back, drain, let_out
 
 ROUND_DEADLINE = 60.0
 """Seconds for one round of copying while calls go on."""
+
+CUT = (105, 403)
+"""The connection to the target is away, or ended before it answered."""
+
+SEALED = ("version", "stored", "floor", "results", "changes", "alarms", "alarmed")
+"""What of an offer its digest covers, beside the state."""
 
 SEAL_DEADLINE = 2.0
 """Seconds a frozen session waits for its target to have everything; forced ones wait as for any step."""
@@ -60,7 +66,7 @@ def _ask(actor: Actor) -> Control:
     copy = actor.copy
     assert copy is not None
     copy.asked = actor.fresh()
-    params = {"since": copy.since, "limit": copy.chunk, "digest": True}
+    params = {"since": copy.since, "limit": copy.limit, "digest": True}
     return Control(actor.container, "worker.delta", None, copy.asked, params)
 
 
@@ -77,11 +83,30 @@ def read(actor: Actor, said: Said, now: float) -> list[Effect]:
 def credit(actor: Actor, token: int, code: int, message: str, now: float) -> list[Effect]:
     """COPYING, FLUSHING: the target took a piece, or says why not."""
     copy = actor.copy
-    if copy is None or not copy.credit(token):
+    if copy is None or not copy.flies(token):
         return []
+    if code in CUT and actor.state is S.COPYING and copy.broke(token, now):
+        return [_rest(actor, copy, RESUME_LOOK)]
+    if code:
+        # Of one that is being offered the offer, which is behind it, will be refused for the same reason.
+        return back(actor, code, f"{actor.target}: {message}", now) if actor.state in (S.COPYING, S.FLUSHING) else []
+    rest = copy.credit(token, now)
     if actor.state not in (S.COPYING, S.FLUSHING):
-        return []  # the offer behind it will be refused for the same reason
-    return back(actor, code, f"{actor.target}: {message}", now) if code else _go_on(actor, now)
+        return []
+    effects: list[Effect] = [_rest(actor, copy, rest)] if rest else []
+    return effects + _go_on(actor, now)
+
+
+def _rest(actor: Actor, copy: Copy, seconds: float) -> Timer:
+    copy.resting = actor.fresh()
+    return Timer(seconds, copy.resting)
+
+
+def rested(actor: Actor, now: float) -> list[Effect]:
+    """COPYING: the link is free again, or may be there again."""
+    assert actor.copy is not None
+    actor.copy.resting = 0
+    return _go_on(actor, now) if actor.state is S.COPYING else []
 
 
 def _go_on(actor: Actor, now: float) -> list[Effect]:
@@ -90,7 +115,7 @@ def _go_on(actor: Actor, now: float) -> list[Effect]:
     assert copy is not None
     effects: list[Effect] = []
     token = actor.fresh()
-    while (numbered := copy.next_piece(token)) is not None:
+    while (numbered := copy.next_piece(token, now)) is not None:
         number, piece = numbered
         params = {**actor.names(), "n": number, "more": piece.more, "whole": piece.whole}
         effects.append(Tell(actor.target, "session.chunk", params, piece.data, token))
@@ -105,13 +130,13 @@ def _go_on(actor: Actor, now: float) -> list[Effect]:
 
 def _round_over(actor: Actor, copy: Copy, now: float) -> list[Effect]:
     allowed = float("inf") if actor.forced else actor.rules.max_pause
-    verdict = copy.verdict(now, allowed)
+    verdict = copy.verdict(allowed)
     if verdict == "freeze":
         return drain(actor, now)
     if verdict == "again":
         copy.next_round()
         return _round(actor)
-    reason = f"{copy.left} bytes are behind after {copy.rounds} rounds, a pause of {copy.pause(now):.3f} s"
+    reason = f"{copy.left} bytes are behind after {copy.rounds} rounds, a pause of {copy.pause():.3f} s"
     return back(actor, 107, f"not_converging: {reason}; {allowed:g} s are allowed", now)
 
 
@@ -170,18 +195,17 @@ def _end(actor: Actor, copy: Copy) -> list[Effect]:
 def _offer(actor: Actor, copy: Copy) -> list[Effect]:
     actor.go(S.OFFERING)
     token = actor.number()
-    results = actor.window.entries()
     params = {
         **actor.names(),
-        "results": [list(entry) for entry in results],
+        "results": [list(entry) for entry in actor.window.entries()],
         "floor": actor.window.floor,
         "alarms": actor.alarms.packed(),
         "alarmed": actor.alarmed,
         "stored": actor.version if actor.complete else actor.stored,
         "changes": [] if actor.complete else actor.changes.listed(),
         "recovered": actor.recovered,
-        "digest": seal(copy.digest, actor.version, results),
     }
+    params["digest"] = seal(copy.digest, params)
     offer = Tell(actor.target, "session.offer", params, None, token)
     return [offer, Timer(STEP_DEADLINE if actor.forced else SEAL_DEADLINE, token)]
 
@@ -191,9 +215,9 @@ def digest_of(whole: bytes) -> bytes:
     return hashlib.blake2b(whole, digest_size=16).digest()
 
 
-def seal(state: bytes, version: int, results: tuple[Entry, ...]) -> bytes:
+def seal(state: bytes, offer: dict[str, Any]) -> bytes:
     """The digest of all that moves: both sides make it of what they have."""
-    return hashlib.blake2b(pack([state, version, [list(entry) for entry in results]]), digest_size=16).digest()
+    return hashlib.blake2b(pack([state, *(offer[name] for name in SEALED)]), digest_size=16).digest()
 
 
 def sealed(actor: Actor, code: int, message: str, now: float) -> list[Effect]:

@@ -187,7 +187,9 @@ class Seat(Actor):
         if self.state is S.FENCED and not self.leases.good:
             return [fenced(call)]
         if self.state is S.INVITED and self.arrival is not None:
-            return [Forward(call, self.arrival.source)]
+            if self.arrival.source not in self.leases.lost:
+                return [Forward(call, self.arrival.source)]
+            return target.source_dead(self) + self.arrived(call, now)
         if self.state is S.KEEPING:
             return kept.arrived(self, call)
         effects = remote_calls.enqueue(self, call)
@@ -272,6 +274,8 @@ class Seat(Actor):
             return self._then([], now)
         if token == checkpoints.WATCH:
             return self._then(checkpoints.look_after(self), now)
+        if self.copy is not None and token == self.copy.resting:
+            return self._then(migrate.rested(self, now), now)
         step = TIMER.get(self.state) if token == self.token else None
         return self._then(step(self, now), now) if step is not None else []
 

@@ -13,6 +13,7 @@ from ..transition import S
 from ..window import Window
 from .actor import STEP_DEADLINE, Actor, Owed
 from .arrival import Arrival
+from .copying import RESUME_SECONDS
 from .endings import give_up, let_go
 from .kept import thank
 from .leaving import DOUBT_POLL
@@ -58,9 +59,13 @@ def _is_invited(actor: Actor, move_id: bytes) -> bool:
 def arrived(actor: Actor, asker: Any, params: dict[str, Any], blob: bytes, now: float) -> list[Effect]:
     """INVITED: a piece of the state; whoever sent it gets its credit back when the container has it."""
     arrival = actor.arrival
-    if arrival is None or not _is_invited(actor, params["move"]) or not arrival.is_next(params["n"]):
-        return [Done(asker, 103, "not invited for this piece of this move", {})]
-    actor.began = now
+    if arrival is None or not _is_invited(actor, params["move"]):
+        return [Done(asker, 103, "not invited for this move", {})]
+    actor.began, arrival.cut = now, False
+    if arrival.has(params["n"]):
+        return [Done(asker, 0, "", {})]  # the answer went with a connection
+    if not arrival.is_next(params["n"]):
+        return [Done(asker, 103, "not the next piece of this move", {})]
     try:
         unit = arrival.add(blob, params["more"])
     except ValueError as error:
@@ -91,7 +96,7 @@ def offered(actor: Actor, asker: Any, params: dict[str, Any], now: float) -> lis
     arrival = actor.arrival
     if arrival is None or not _is_invited(actor, params["move"]):
         return [Done(asker, 103, "not invited for this move", {})]
-    actor.asker, actor.began = asker, now
+    actor.asker, actor.began, arrival.offer = asker, now, params
     actor.epoch, actor.version, actor.stored = params["epoch"], params["version"], params["stored"]
     actor.recovered, actor.digest = params["recovered"], params["digest"]
     actor.term = actor.leases.term
@@ -112,7 +117,8 @@ def loaded(actor: Actor, said: Said, now: float) -> list[Effect]:
     arrival = actor.arrival
     assert arrival is not None
     code, message = arrival.failed or (said.code, said.message)
-    if not code and seal(arrival.digest, actor.version, actor.window.entries()) != actor.digest:
+    has = {**arrival.offer, "version": actor.version, "results": [list(entry) for entry in actor.window.entries()]}
+    if not code and seal(arrival.digest, has) != actor.digest:
         code, message = 500, "what arrived is not what was sent: the digests differ"
     if code:
         return give_up(actor, code, message)
@@ -128,10 +134,19 @@ def withdrawn(actor: Actor, move_id: bytes) -> list[Effect]:
 
 
 def source_lost(actor: Actor, now: float) -> list[Effect]:
-    """INVITED, SEALING: the source is gone, and has written nothing. SEALED: the record tells, now."""
+    """INVITED: the source may come back, and go on behind what is here. SEALING: it has written nothing, and serves on or
+    is dead. SEALED: the record tells, now."""
     if actor.state is S.SEALED:
         return look(actor, now)
-    return give_up(actor, 105, "the source is gone") if actor.state in (S.INVITED, S.SEALING) else []
+    if actor.state is S.INVITED and actor.container is not None and actor.arrival is not None:
+        actor.began, actor.arrival.cut = now, True
+        return [Timer(RESUME_SECONDS, actor.token)]
+    return source_dead(actor) if actor.state in (S.INVITED, S.SEALING) else []
+
+
+def source_dead(actor: Actor) -> list[Effect]:
+    """INVITED, SEALING: it will send nothing any more."""
+    return give_up(actor, 105, "the source is gone")
 
 
 def committed(actor: Actor, move_id: bytes, now: float) -> list[Effect]:
@@ -174,7 +189,8 @@ def container_lost(actor: Actor, now: float) -> list[Effect]:
 
 def silent(actor: Actor, now: float) -> list[Effect]:
     """INVITED: the source has said nothing since the last piece, or this is not that long ago."""
-    left = actor.began + INVITED_FOR - now
+    cut = actor.arrival is not None and actor.arrival.cut
+    left = actor.began + (RESUME_SECONDS if cut else INVITED_FOR) - now
     if left > FIRST_LOOK and actor.container is not None:
         return [Timer(left, actor.token)]
     return out_of_time(actor, now)
