@@ -148,6 +148,36 @@ def test_what_redis_lost_is_frozen_before_anybody_calls(site: Site, tmp_path: Pa
     assert frozen() == {"new": {0}}
 
 
+def test_a_failover_that_loses_writes_is_noticed(site: Site, tmp_path: Path) -> None:
+    """A replica is promoted that lacks the last writes, and gets the master's address: the session that lost acknowledged calls
+    is frozen and listed, no call of it runs twice, the other one goes on; accepted, it goes on from what is left."""
+    here, there = site.devices
+    master = site.server
+    master.say("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    for session in ("kept", "lost"):
+        assert [device.call("counter", session, "incr") for device in (here, there)] == [1, 2]
+    replica = RedisServer(tmp_path / "replica").start("--replicaof", "127.0.0.1", str(master.port))
+    try:
+        until(lambda: "state=online" in master.say("INFO", "replication"))
+        assert replica.say("REPLICAOF", "NO", "ONE") == "+OK\r\n"
+        call_id = os.urandom(16)
+        assert here.once("counter", "lost", "incr", call_id=call_id)[0] == 3
+        master.kill()
+        replica.kill()
+        replica.port = master.port
+        replica.start()
+        address = site.nodes.addresses["n1"]
+        until(lambda: [row["session"] for row in edgectl(address, "session", "frozen", "counter")] == ["lost"])
+        assert here.call("counter", "kept", "incr") == 3
+        with pytest.raises(CallError, match="went back") as caught:
+            here.once("counter", "lost", "incr", call_id=call_id, attempt=1)
+        assert caught.value.code == 106
+        edgectl(address, "session", "accept", "counter/lost")
+        assert [device.call("counter", "lost", "incr") for device in site.devices] == [3, 4]
+    finally:
+        replica.kill()
+
+
 def test_nodes_start_without_their_store(nodes: Nodes, tmp_path: Path) -> None:
     """A node whose Redis is not there yet serves, says what is wrong, and has it when it comes."""
     server = RedisServer(tmp_path / "redis")

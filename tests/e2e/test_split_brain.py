@@ -12,6 +12,7 @@ import pytest
 from support.counters import Device, a_counter, localized
 from support.lan_hosts import Host, Lan
 from support.nodes import Nodes, deploy, edgectl, served_by, until
+from support.redis_server import RedisServer
 
 LEASE = "3s"
 FUNCTIONS = {
@@ -64,7 +65,7 @@ class Client:
 
 
 class Site(NamedTuple):
-    """n1 has the store and runs nothing, n2 owns the sessions, n3 could."""
+    """n1 has the store, or a Redis on its host, and runs nothing; n2 owns the sessions, n3 could."""
 
     nodes: Nodes
     lan: Lan
@@ -74,19 +75,21 @@ class Site(NamedTuple):
         self.lan.cut(self.hosts[1], [self.hosts[0], self.hosts[2]], mend)
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+@pytest.fixture(scope="module", params=["mesh", "redis"])
+def site(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Site]:
     """One for all tests: each has a session of its own, and mends what it cuts."""
     if os.geteuid() != 0 and not os.environ.get("CI"):
         warnings.warn("namespaces need root: a split brain was NOT tested", stacklevel=1)
         pytest.skip("needs root")
     root = tmp_path_factory.mktemp("site")
     lan, nodes = Lan(), Nodes(root)
+    hosts = [lan.host() for _ in range(3)]
+    server = RedisServer(root / "redis", host=hosts[0])
     try:
-        hosts = [lan.host() for _ in range(3)]
-        first = nodes.start("n1", host=hosts[0], lease=LEASE, containers=0)
+        store = server.start().url if request.param == "redis" else ""
+        first = nodes.start("n1", host=hosts[0], lease=LEASE, containers=0, store=store)
         for name, host in zip(("n2", "n3"), hosts[1:], strict=True):
-            nodes.start(name, host=host, seeds=[first], lease=LEASE)
+            nodes.start(name, host=host, seeds=[first], lease=LEASE, store=store)
         for name, durability in FUNCTIONS.items():
             deploy(first, a_counter(root, name, durability))
             served_by(first, name, 2)
@@ -94,6 +97,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(nodes, lan, hosts)
     finally:
         nodes.close()
+        server.kill()
         lan.close()
 
 
@@ -162,7 +166,8 @@ def lapses(site: Site) -> int:
 
 
 def test_keep_serves_both_sides_and_lists_the_copy(site: Site) -> None:
-    """`keep`: both clients are served during the cut; afterwards there is one session, and the other copy is listed."""
+    """`keep`: both clients are served during the cut; afterwards there is one session, and the other copy is listed; an
+    operator may put it in place of that."""
     with both(site, "forked") as (own, other):
         own.more()
         other.more()
@@ -180,4 +185,12 @@ def test_keep_serves_both_sides_and_lists_the_copy(site: Site) -> None:
         return rows
 
     until(lambda: bool(copies()))
-    assert copies()[0]["version"] >= kept[-1].value
+    [copy] = copies()
+    assert copy["version"] >= kept[-1].value
+    address = site.nodes.addresses["n3"]
+    if edgectl(address, "session", "get", "forked/s")["mode"] == "local":
+        edgectl(address, "session", "externalize", "forked/s")
+    assert edgectl(address, "session", "restore", copy["id"])["version"] == copy["version"]
+    device = Device(address, "forked")
+    assert device.incr() == copy["version"] + 1
+    device.close()

@@ -8,6 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from .lan_hosts import Host
+
 PATIENCE = 30.0
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 
@@ -15,8 +17,10 @@ PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 class RedisServer:
     """`start`, `kill`, `pause`; what it wrote lies in a directory and is read by its next life."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, host: Host | None = None) -> None:
+        """On this machine's loopback, or on a `host` of a LAN."""
         assert PROGRAM, "no redis-server here: make deps"
+        self._inside, self._ip = (host.inside, host.ip) if host is not None else ([], "127.0.0.1")
         directory.mkdir(exist_ok=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -26,15 +30,15 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self._ip}:{self.port}/0"
 
     def start(self, *more: str, loading: bool = False) -> "RedisServer":
         """Begin a life; `more` are options for this one. When this returns it has read its files, or with `loading`
         is still at it."""
-        where = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory))
+        where = ("--port", str(self.port), "--bind", self._ip, "--dir", str(self._directory))
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(PROGRAM), *where, "--protected-mode", "no", *self._options, *more], stdout=log, stderr=log
+                [*self._inside, str(PROGRAM), *where, "--protected-mode", "no", *self._options, *more], stdout=log, stderr=log
             )
         deadline = time.monotonic() + PATIENCE
         while not self._answers(loading):
@@ -52,7 +56,7 @@ class RedisServer:
 
     def say(self, *words: str, password: str = "") -> str:
         """One command; its reply as it came."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
+        with socket.create_connection((self._ip, self.port), timeout=PATIENCE) as connection:
             said = [("AUTH", password), words] if password else [words]
             for command in said:
                 parts = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in command)
