@@ -41,6 +41,7 @@ class Worker:
         self.since = inf
         """When it joined its pool; one that is starting has not."""
         self.ready = trio.Event()
+        self.gone = trio.Event()
         self.deltas = False
         """Whether it speaks of deltas (SPEC "Containers")."""
 

@@ -254,6 +254,7 @@ class Node:
         self.connections.send_away()
         self.peers.sync_soon()
         await Stopping(self.relay, self.workers, self.moves, self.peers).finish()
+        await self.workers.stop()
         self.gossip.leave()
         await self.connections.emptied()
 

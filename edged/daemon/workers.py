@@ -18,7 +18,12 @@ from edged_protocol.codec import decode_answer, encode
 from edged_protocol.connection import Connection
 from edged_protocol.limits import MAX_BODY, MAX_FRAME_TRUSTED, PROTO
 
+<<<<<<< HEAD
 from .deployed import Deployed, Done, Worker, shared_methods
+=======
+from .deployed import Deployed, Worker, shared_methods
+from .farewell import Farewell
+>>>>>>> 139d5f2 (Containers are told to stop before they are killed, so that a function can clean up)
 from .heeded import breach, heeded
 from .host import Host, Spec, StartFailed
 from .hub import Hub
@@ -89,6 +94,8 @@ class Workers:
         """Want a container and found no slot, who has waited longest first: fed again whenever something has happened."""
         self.nested: Nested
         self.slot_wanted: Callable[[], None] = lambda: None
+        self.farewell = Farewell(serials)
+        self._stopped = False
         self.resting = False
         """The node is drained: what is here runs to its end, nothing new is offered."""
 
@@ -102,6 +109,13 @@ class Workers:
         finally:
             for worker in self.slots.alive:
                 worker.container.kill()
+
+    async def stop(self) -> None:
+        """Start no container any more, end all, and wait until they have."""
+        self._stopped = True
+        for worker in list(self.slots.alive):
+            self.end(worker)
+        await self.farewell.all_gone()
 
     @property
     def offered(self) -> list[str]:
@@ -207,7 +221,7 @@ class Workers:
     def _start_for_pool(self, function: Deployed) -> bool:
         # Nobody has to end for a container that only [pool] min asks for.
         room = self.slots.make_room(function) if function.pool.waiting else self.slots.spare > 0
-        if not room or self._nursery is None:
+        if not room or self._stopped or self._nursery is None:
             return False
         function.pool.starting += 1
         self.slots.starting += 1
@@ -279,7 +293,8 @@ class Workers:
         with trio.move_on_after(10):
             await worker.ready.wait()
         if not worker.ready.is_set():
-            self.end(worker)
+            worker.container.kill()
+            worker.link.cut("it did not say HELLO")
             raise StartFailed("the container did not say HELLO in 10 s")
         if worker.link.closed:
             raise StartFailed(f"the container ended while it started (see edgectl logs {name.rpartition('-')[0]})")
@@ -295,6 +310,8 @@ class Workers:
 
     def _received(self, link: Link, messages: list[m.Message]) -> None:
         worker: Worker = link.info["worker"]
+        if worker in self.farewell.leaving:
+            return
         now = trio.current_time()
         done: list[Done] = []
         for message in messages:
@@ -359,6 +376,7 @@ class Workers:
         self._answered(done, now)
 
     def _ended(self, worker: Worker) -> None:
+        self.farewell.ended(worker)
         self.slots.alive.discard(worker)
         worker.function.workers.discard(worker)
         self.nested.container_ended(worker)
@@ -373,11 +391,11 @@ class Workers:
         self._settle()
 
     def end(self, worker: Worker) -> None:
-        """End a container that nobody uses."""
+        """End a container that nobody uses; its slot is free when it has ended."""
         worker.seat = None
         worker.function.pool.remove(worker)
-        worker.container.kill()
-        worker.link.cut("no longer needed")
+        if worker in self.slots.alive - self.farewell.leaving and self._nursery is not None:
+            self.farewell.begin(worker, self._nursery)
 
     def overran(self, call: Call) -> None:
         """The call passed its hard limit: its container is killed, which ends the call."""

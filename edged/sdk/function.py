@@ -65,6 +65,11 @@ class Function:
         """`upload(session)`: push the state to a service of your own before a session is let go."""
         return self._hook("upload", run)
 
+    def stop(self, run: Handler) -> Handler:
+        """`stop()`: clean up, when this container is no longer needed; it has about a second. One that is killed, or
+        crashes, does not come here."""
+        return self._hook("stop", run)
+
     def hook(self, name: str) -> Callable[..., Any] | None:
         """The hook of that name, if the author gave one."""
         return self._hooks.get(name)

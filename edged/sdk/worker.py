@@ -246,6 +246,9 @@ def run(function: Function, sock: socket.socket, name: str, max_state: int) -> N
             run_blocking(worker.serve())
     except* Closed:  # under trio it comes in a group
         pass
+    else:
+        if (stop := function.hook("stop")) is not None:
+            stop()
     finally:
         if worker.beside is not None:
             worker.beside.close()

@@ -247,6 +247,18 @@ def test_stop_without_a_session_ends_the_container() -> None:
             peer.receive()
 
 
+def test_a_container_cleans_up_when_it_is_told_to_stop() -> None:
+    """Behind the calls it has, and not when the stream just ends."""
+    for stops in (True, False):
+        fn, did = example(), []
+        fn.stop(lambda did=did: did.append("stopped"))
+        with InThread(fn) as peer:
+            assert value_of(peer.call("incr")) == 1
+            if stops:
+                peer.ask("worker.stop")
+        assert did == (["stopped"] if stops else [])
+
+
 def test_a_handler_learns_the_facts_of_its_call() -> None:
     """Mode, node, key, call id, epoch, version and time left are those of the frame."""
     with InThread(example()) as peer:
