@@ -18,12 +18,8 @@ from edged_protocol.codec import decode_answer, encode
 from edged_protocol.connection import Connection
 from edged_protocol.limits import MAX_BODY, MAX_FRAME_TRUSTED, PROTO
 
-<<<<<<< HEAD
 from .deployed import Deployed, Done, Worker, shared_methods
-=======
-from .deployed import Deployed, Worker, shared_methods
 from .farewell import Farewell
->>>>>>> 139d5f2 (Containers are told to stop before they are killed, so that a function can clean up)
 from .heeded import breach, heeded
 from .host import Host, Spec, StartFailed
 from .hub import Hub
