@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import trio
@@ -48,6 +49,7 @@ class Bundles:
         self._uploads: dict[str, bytearray] = {}
         self._disk = trio.CapacityLimiter(2)
         self._saving = trio.Lock()
+        self._changing = trio.Lock()
 
     async def load(self) -> Catalogue:
         """The catalogue as it was saved; an unreadable one is set aside, peers know it too."""
@@ -97,7 +99,23 @@ class Bundles:
     async def install(self, hash_: str) -> Spec:
         """Verify and unpack what was uploaded. Raises ValueError, schema mistakes included."""
         data = bytes(self._uploads.pop(hash_, b""))
-        return await trio.to_thread.run_sync(self._install, hash_, data, limiter=self._disk)
+        async with self._changing:
+            return await trio.to_thread.run_sync(self._install, hash_, data, limiter=self._disk)
+
+    async def tidy(self, needed: Callable[[], Collection[str]]) -> None:
+        """Take away what is installed, or half-way, and not `needed`; asked when nothing is being installed."""
+        async with self._changing:
+            await trio.to_thread.run_sync(self._tidy, frozenset(needed()), limiter=self._disk)
+
+    def _tidy(self, needed: frozenset[str]) -> None:
+        for path in self._root.iterdir() if needed else ():
+            name = path.name.partition(".")[0]
+            if not HASH.fullmatch(name) or name in needed:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def _install(self, hash_: str, data: bytes) -> Spec:
         dest = self._path(hash_)
@@ -115,7 +133,10 @@ class Bundles:
 
     def _spec(self, hash_: str) -> Spec:
         path = self._path(hash_)
-        text = (path / "function.toml").read_text(encoding="utf-8")
+        try:
+            text = (path / "function.toml").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ValueError("a bundle has function.toml at its top") from None
         return Spec(parse_manifest(text), hash_, str(path))
 
     async def has(self, hash_: str) -> bool:
@@ -150,7 +171,8 @@ class Bundles:
             finally:
                 shutil.rmtree(path, ignore_errors=True)
 
-        return await trio.to_thread.run_sync(install, limiter=self._disk)
+        async with self._changing:
+            return await trio.to_thread.run_sync(install, limiter=self._disk)
 
     async def spec(self, hash_: str) -> Spec | None:
         """The installed function of that hash, or None."""

@@ -66,6 +66,7 @@ class Deployments:
         self._required: dict[str, tuple[str, ...]] = {}
         self._nursery: trio.Nursery | None = None
         self._fetching: set[str] = set()
+        self._installing = 0
         self._unfetched: set[str] = set()
         self.catalogue = Catalogue()
         self.followed: dict[str, int] = {}
@@ -76,6 +77,7 @@ class Deployments:
         self.catalogue = await self._bundles.load()
         again = [pointer for pointer in self.catalogue.deployed().values() if await self._failed_to_serve(pointer)]
         self._announce()
+        await self._tidy()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for pointer in again:
@@ -139,11 +141,34 @@ class Deployments:
         self._announce()
         self._peers.sync_soon()
 
+    async def _tidy(self) -> None:
+        """What no pointer names and no container runs leaves the disk: it would fill with every deploy. What is being
+        deployed or fetched is named by nobody yet: then the next time will do."""
+        try:
+            await self._bundles.tidy(lambda: () if self._installing or self._fetching else self._needed())
+        except OSError as error:
+            log.warning("old bundles stay: %s", error)
+
+    def _needed(self) -> set[str]:
+        named = {hash_ for pointer in self.catalogue.all() for hash_ in (*pointer.hashes(), pointer.before)}
+        return named | self._workers.hashes()
+
     # Operators
 
+    async def upload_deployed(self, hash_: str, share: int = 0) -> Spec:
+        """An operator deploys what was uploaded, or is installed, for all or as a canary; what it is. Raises StartFailed,
+        ValueError: then nothing has changed."""
+        self._installing += 1
+        try:
+            spec = await self._bundles.install(hash_)
+            await self.deploy(spec, share)
+        finally:
+            self._installing -= 1
+            await self._tidy()
+        return spec
+
     async def deploy(self, spec: Spec, share: int = 0) -> None:
-        """An operator deployed `spec` here, for all or as a canary. Raises StartFailed, ValueError: then
-        nothing has changed."""
+        """`spec` for all or as a canary. Raises as above."""
         name = spec.manifest.name
         old = self.catalogue.get(name)
         if share:
@@ -202,6 +227,7 @@ class Deployments:
         try:
             await self._bundles.save(self.catalogue)
             await self._obey(pointer, peer)
+            await self._tidy()
         except (CallError, ValueError, OSError, StartFailed) as error:
             log.error("cannot follow %s to %s: %s", pointer.name, pointer.hash[:12], error)
             mendable = isinstance(error, OSError | StartFailed)

@@ -52,8 +52,7 @@ async def function_upload(node: "Node", link: Link, request: m.Request) -> tuple
 async def function_deploy(node: "Node", link: Link, request: m.Request) -> tuple[Any, bytes | None]:
     """Unpack, check, serve and tell the peers."""
     share = whole(request, "canary", 0)
-    spec = await node.bundles.install(text(request, "hash"))
-    await node.deployments.deploy(spec, share)
+    spec = await node.deployments.upload_deployed(text(request, "hash"), share)
     node.events.note(
         "function.deployed", function=spec.manifest.name, hash=spec.hash[:12], percent=share or 100
     )

@@ -122,6 +122,11 @@ class Workers:
         """All that is served, canaries too."""
         return [*self.functions.values(), *(canary for canary, _ in self._canaries.values())]
 
+    def hashes(self) -> set[str]:
+        """The versions that are served here or whose containers run."""
+        running = {worker.function.spec.hash for worker in self.slots.alive}
+        return running | {version.spec.hash for version in self.versions()}
+
     def at_once(self, name: str) -> bool:
         """Whether a call of `name` would not wait here."""
         function = self.functions.get(name)

@@ -47,16 +47,20 @@ def bundle_files(data: bytes) -> list[tuple[str, bool, bytes]]:
         version, rows = msgpack.unpackb(data, max_ext_len=0, max_array_len=MAX_FILES)
         files = [_file(*row) for row in rows]
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
-        raise ValueError(f"not a bundle: {error}") from error
+        raise ValueError(f"not a bundle: {error or 'no msgpack'}") from error
     if version != 1:
         raise ValueError(f"a bundle of format {version!r}")
-    seen = set()
+    seen: set[str] = set()
+    above: set[str] = set()
     for path, _, _ in files:
         parts = PurePosixPath(path).parts
         unclean = "\\" in path or "\0" in path or str(PurePosixPath(path)) != path
         if not parts or parts[0] == "/" or ".." in parts or unclean or path in seen:
-            raise ValueError(f"a bundle cannot hold {path!r}")
+            raise ValueError(f"a bundle cannot hold {path!r:.80}")
         seen.add(path)
+        above.update(map(str, PurePosixPath(path).parents))
+    if both := seen & above:
+        raise ValueError(f"a bundle cannot hold {min(both)!r:.80} as a file and as a directory")
     return files
 
 
@@ -72,10 +76,14 @@ def unpack_bundle(data: bytes, dest: Path) -> None:
     files = bundle_files(data)
     fresh = dest.with_name(dest.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for path, executable, content in files:
-        target = fresh / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-        target.chmod(0o755 if executable else 0o644)
-    fresh.rename(dest)
+    try:
+        fresh.mkdir(parents=True)
+        for path, executable, content in files:
+            target = fresh / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+            target.chmod(0o755 if executable else 0o644)
+        fresh.rename(dest)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)  # on a disk that is full others need the room
+        raise

@@ -80,9 +80,13 @@ class FakeWorkers:
         self.functions: dict[str, Spec] = {}
         self.broken = False
         self.tried = 0
+        self.running: set[str] = set()
+        self.slow: trio.Event | None = None
 
     async def deploy(self, spec: Spec, canary: Spec | None = None, share: int = 0) -> None:
         self.tried += 1
+        if self.slow is not None:
+            await self.slow.wait()
         if self.broken:
             raise StartFailed("it cannot be imported")
         self.canary = canary.manifest.version if canary else None, share
@@ -90,6 +94,9 @@ class FakeWorkers:
 
     async def remove(self, name: str) -> None:
         self.functions.pop(name, None)
+
+    def hashes(self) -> set[str]:
+        return self.running | {spec.hash for spec in self.functions.values()}
 
 
 class Rig:
@@ -298,6 +305,51 @@ async def test_a_node_is_waited_for_until_it_serves_what_is_deployed(rig: Rig) -
             await rig.settled()
             rig.peers.versions["n2"]["f"] = 1
     assert rig.version == "1" and sorted(served) == ["n1", "n2"]
+
+
+async def deployed(rig: Rig, version: str) -> str:
+    """Uploaded and deployed by an operator; its hash."""
+    hash_ = rig.make(version)
+    rig.bundles.upload(hash_, 0, len(rig.peers.bundles[hash_]), rig.peers.bundles[hash_])
+    await rig.deployments.upload_deployed(hash_)
+    return hash_
+
+
+def on_disk(rig: Rig) -> set[str]:
+    """The bundles, unpacked, packed or half-way."""
+    return {path.name for path in (rig.root / "data" / "functions").iterdir()} - {"catalogue"}
+
+
+async def test_bundles_that_nobody_needs_leave_the_disk(nursery: trio.Nursery, rig: Rig) -> None:
+    """Kept are the version that is deployed, the one to roll back to and those whose containers run; not what failed,
+    and not what a former life left half-way."""
+    first = await deployed(rig, "1")
+    rig.workers.running = {first}
+    hashes = [first, *[await deployed(rig, str(n)) for n in (2, 3, 4)]]
+    kept = {name for hash_ in (first, *hashes[2:]) for name in (hash_, f"{hash_}.bundle")}
+    assert on_disk(rig) == kept
+    rig.workers.broken = True
+    with pytest.raises(StartFailed):
+        await deployed(rig, "5")
+    assert on_disk(rig) == kept
+    for name in ("new", "parts"):
+        (rig.root / "data" / "functions" / f"{'a' * 64}.{name}").mkdir()
+    again = Rig(rig.root)
+    await nursery.start(again.deployments.run)
+    assert again.version == "4"
+    assert on_disk(again) == {name for name in kept if not name.startswith(first)}
+
+
+async def test_what_is_being_deployed_is_not_taken_away_by_another_deploy(nursery: trio.Nursery, rig: Rig) -> None:
+    """No pointer names it before its import is through, which may take long."""
+    rig.workers.slow = trio.Event()
+    nursery.start_soon(deployed, rig, "1")
+    await tried(rig, 1)
+    slow, rig.workers.slow = rig.workers.slow, None
+    [first] = rig.peers.bundles
+    await deployed(rig, "2")
+    assert first in on_disk(rig)
+    slow.set()
 
 
 async def test_a_restart_serves_what_was_deployed(nursery: trio.Nursery, rig: Rig) -> None:

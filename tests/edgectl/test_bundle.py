@@ -44,6 +44,8 @@ def test_links_are_refused(tmp_path: Path) -> None:
         ),
         [["a\0", False, b""]],
         [["a", False, b""], ["a", False, b""]],
+        [["a", False, b""], ["a/b/c", False, b""]],
+        [["a/b/c", False, b""], ["a/b", False, b""]],
         [["a", False, 2**40]],
         [["a", 1, b""]],
         [["a", False, "text"]],
@@ -65,3 +67,11 @@ def test_bytes_that_are_no_bundle_are_refused(data: bytes) -> None:
     """Empty, damaged, of another format, or claiming four billion files."""
     with pytest.raises(ValueError, match="bundle"):
         bundle_files(data)
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    """A name that the file system does not take, or no room: what was written before it is gone again."""
+    data = msgpack.packb([1, [["a", False, b"x"], ["b" * 300, False, b""]]])
+    with pytest.raises(OSError, match="too long"):
+        unpack_bundle(data, tmp_path / "dest")
+    assert list(tmp_path.iterdir()) == []
