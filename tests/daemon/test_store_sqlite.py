@@ -235,7 +235,7 @@ def check_acknowledged(directory: Path, acknowledged: Sequence[Sequence[Any]]) -
 def test_a_full_disk_refuses_writes_and_passes(tmp_path: Path) -> None:
     """Without space writes certainly do not apply, reads go on; with space again all is as before."""
     script = f'mount -t tmpfs -o size=2m none "{tmp_path}" && exec "$@"'
-    unshare = ["unshare", "-rm", "sh", "-c", script, "sh"]
+    unshare = ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", script, "sh"]
     if not shutil.which("unshare") or subprocess.run([*unshare, "true"], check=False).returncode:
         pytest.skip("needs a name space of its own for a small disk")
     before, full, read, after, problem = run_program(tmp_path, "fill", before=unshare)

@@ -5,6 +5,9 @@ import os
 import subprocess
 from typing import NamedTuple
 
+UDP = "17"
+"""By its number: a bare system has no list of names."""
+
 _numbers = itertools.count(os.getpid() % 4096 * 16)
 
 
@@ -37,7 +40,7 @@ class Host(NamedTuple):
 
 
 class Lan:
-    """`host` adds one; `close` leaves nothing behind. Raises CalledProcessError without the rights of root."""
+    """`host` adds one; `close` leaves nothing behind. Raises RuntimeError without the rights of root."""
 
     def __init__(self) -> None:
         number = next(_numbers) % 65_000
@@ -81,7 +84,7 @@ class Lan:
 
     def without_datagrams(self, host: Host) -> None:
         """A firewall that knows TCP only: no UDP gets to that host, nor away from it."""
-        host.ip_command("rule", "add", "pref", "5", "ipproto", "udp", "blackhole")
+        host.ip_command("rule", "add", "pref", "5", "ipproto", UDP, "blackhole")
         host.ip_command("rule", "add", "pref", "10", "lookup", "local")
         host.ip_command("rule", "del", "pref", "0")
 
@@ -97,4 +100,6 @@ class Lan:
 
 
 def _ip(*words: str, check: bool = True) -> None:
-    subprocess.run(["ip", *words], check=check, capture_output=True, timeout=20)
+    done = subprocess.run(["ip", *words], check=False, capture_output=True, text=True, timeout=20)
+    if check and done.returncode:
+        raise RuntimeError(f"ip {' '.join(words)}: {done.stderr.strip()}")
