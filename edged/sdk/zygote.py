@@ -27,6 +27,7 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
@@ -37,6 +38,10 @@ from .function import Function
 
 PACKET = 16 * 1024
 """No control packet is longer: a traceback tail is the largest part."""
+
+
+FIRST_LOOK, LOOK = 2.0, 1.0
+"""Seconds of an import after which, and between which, is looked whether the daemon lives: most imports are through."""
 
 
 class Setup(NamedTuple):
@@ -69,6 +74,27 @@ def import_function(entry: str, path: str) -> Function:
         raise ImportFailed(f"entry {entry!r}: no method is declared; put @fn.handler on one")
     function.kind()
     return function
+
+
+@contextlib.contextmanager
+def _ending_with(parent: int) -> Iterator[None]:
+    """While a module is imported nobody reads the control socket: one that hangs would outlive a daemon that was killed.
+
+    The kernel's own signal at a parent's death was the alternative; it comes when the thread that forked ends.
+    """
+
+    def look(*_: object) -> None:
+        if os.getppid() != parent:
+            os._exit(1)
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, FIRST_LOOK, LOOK)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGALRM) is look:  # the module may have taken it for itself
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def _look_for(program: str) -> None:
@@ -112,7 +138,8 @@ class Zygote:
 
     def _import(self) -> None:
         gc.disable()
-        self._function = import_function(self._setup.entry, self._setup.path)
+        with _ending_with(os.getppid()):
+            self._function = import_function(self._setup.entry, self._setup.path)
         if self._function.is_async:
             importlib.import_module("trio")
         if threading.active_count() > 1:

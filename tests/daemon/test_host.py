@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -385,25 +385,45 @@ async def test_nothing_is_left_when_the_host_ends() -> None:
     assert children() == []
 
 
-def test_containers_do_not_survive_a_killed_daemon() -> None:
-    """SIGKILL of the daemon ends its zygote and its containers, one in an endless loop too."""
+@contextlib.contextmanager
+def killed_daemon(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """A program that runs a host; killed in the end. What it leaves behind is ours."""
     become_subreaper()
-    daemon = subprocess.Popen(
-        [sys.executable, "-m", "support.hosts"],
-        cwd=Path(__file__).parents[1],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with daemon:
-        assert daemon.stdout is not None
-        pids = {int(word) for word in daemon.stdout.readline().split()}
-        assert len(pids) == 2
+    command = [sys.executable, "-m", "support.hosts", *words]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True) as daemon:
+        yield daemon
         daemon.kill()
-    patience = time.monotonic() + 5
+
+
+def end_by_themselves(pids: set[int]) -> None:
+    """Wait until they have."""
+    patience = time.monotonic() + 10
     while not all(map(gone, pids)):
         assert time.monotonic() < patience
         with contextlib.suppress(ChildProcessError):  # the zygote is ours once its parent is gone
             os.waitpid(-1, os.WNOHANG)
+
+
+def test_containers_do_not_survive_a_killed_daemon() -> None:
+    """SIGKILL of the daemon ends its zygote and its containers, one in an endless loop too."""
+    with killed_daemon() as daemon:
+        assert daemon.stdout is not None
+        pids = {int(word) for word in daemon.stdout.readline().split()}
+        assert len(pids) == 2
+    end_by_themselves(pids)
+
+
+def test_an_import_that_hangs_does_not_survive_a_killed_daemon(tmp_path: Path) -> None:
+    """Nobody reads the zygote's socket then: it looks by itself whether the daemon lives."""
+    said = tmp_path / "pid"
+    program = "import os, pathlib, time\npathlib.Path(PID).write_text(f'{os.getpid()}.')\nwhile True: time.sleep(100)\n"
+    (tmp_path / "hang.py").write_text(program.replace("PID", repr(str(said))))
+    (tmp_path / "function.toml").write_text('[function]\nname = "hang"\nentry = "hang:fn"\n')
+    with killed_daemon(str(tmp_path)):
+        patience = time.monotonic() + 60
+        while not (said.exists() and said.read_text().endswith(".")):
+            assert time.monotonic() < patience
+    end_by_themselves({int(said.read_text()[:-1])})
 
 
 async def test_no_descriptor_leaks(rig: Rig) -> None:
