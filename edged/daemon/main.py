@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import trio
@@ -76,9 +77,18 @@ async def _main(config: Config, life: Life, hub: Hub) -> None:
                 break
             notify.notify("STOPPING=1")
             log.info("stopping")
-            with trio.move_on_after(DRAIN_SECONDS):
+            with trio.move_on_after(DRAIN_SECONDS) as waiting:
+                nursery.start_soon(_at_once, signals, waiting)
                 await node.stop()
             nursery.cancel_scope.cancel()
+
+
+async def _at_once(signals: AsyncIterator[int], waiting: trio.CancelScope) -> None:
+    """A person who interrupts once more does not want to wait; a supervisor's second SIGTERM changes nothing."""
+    async for number in signals:
+        if number == signal.SIGINT:
+            log.warning("interrupted again: what is left is not waited for")
+            waiting.cancel()
 
 
 GARBAGE = 20_000

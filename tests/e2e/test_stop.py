@@ -237,6 +237,26 @@ def test_what_cannot_be_saved_is_named(nodes: Nodes) -> None:
     assert line.endswith("calls lost: 3")
 
 
+def test_who_interrupts_twice_does_not_wait(nodes: Nodes, tmp_path: Path) -> None:
+    """A call does not end: the first interrupt waits for it, a second SIGTERM too; the second interrupt does not, and says
+    so. The exit code is 0 all the same."""
+    address = nodes.start("n1")
+    function = tmp_path / "hold"
+    function.mkdir()
+    (function / "hold.py").write_text(HOLD)
+    (function / "function.toml").write_text('[function]\nname = "hold"\nentry = "hold:fn"\n')
+    deploy(address, function)
+    with connect([address], name="waits") as mesh:
+        mesh.function("hold").start("hold", str(tmp_path / "never"), timeout=70)
+        until((tmp_path / "never.runs").exists)
+        nodes.signal("n1", signal.SIGINT)
+        until(lambda: "stopping" in nodes.said("n1"))
+        nodes.signal("n1", signal.SIGTERM)
+        nodes.signal("n1", signal.SIGINT)
+        assert nodes.ended("n1") == 0
+    assert "interrupted again" in nodes.said("n1") and "still running are cut off" in nodes.said("n1")
+
+
 def test_a_mesh_that_a_script_began_ends_by_sigint(tmp_path: Path) -> None:
     """A shell starts what it puts behind itself with SIGINT ignored: `edged dev` ends by it all the same."""
     dev = subprocess.Popen(
