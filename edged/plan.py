@@ -134,7 +134,7 @@ def latency(
 @_common
 @click.option("--local-share", metavar="Q[,Q…]", type=Several(Number(1.0)), required=True, help="share of the time in which a client wants local-state")
 @click.option("--epsilon", type=Number(1.0), default=0.01, show_default=True, help="how often it may be refused")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("-o", "--output", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
 def provision(
     clients: tuple[int, ...], rate: float, local: float, remote: float, plot: bool, png: Path | None,
     local_share: tuple[float, ...], epsilon: float, output: str,
@@ -150,6 +150,7 @@ def provision(
     Examples:
       edged plan provision --clients 50 --local-share 0.3
       edged plan provision --clients 10,20,50,100 --local-share 0.2,0.3,0.4 --plot
+      edged plan provision --clients 10,20,50,100 --local-share 0.2,0.3,0.4 -o csv
       edged plan provision --clients 100 --local-share 0.2,0.3,0.4 --png fig4.png
     """
     from edged.core.planning.latency import Setting
@@ -159,7 +160,9 @@ def provision(
 
     asked = [(n, q) for q in local_share for n in clients]
     rows = [(n, q, answer(_setting(n, rate, local, remote), q, epsilon)) for n, q in asked]
-    if output == "json":
+    if output == "csv":
+        click.echo(_csv(*plan_text.provision_rows(rows)), nl=False)
+    elif output == "json":
         _document([plan_text.provision_document(found, *([] if len(rows) == 1 else [(n, q)])) for n, q, found in rows])
     else:
         plan_text.show(plan_text.provision_table(rows))

@@ -123,6 +123,12 @@ def provision_document(found: Provision | None, asked: tuple[int, float] | None 
     return {**head, **(found._asdict() if found else dict.fromkeys(Provision._fields))}
 
 
+def provision_rows(rows: Sequence[tuple[int, float, Provision | None]]) -> tuple[list[str], list[list[Any]]]:
+    """Columns, and a row for each question; empty where there is no answer."""
+    columns = ["clients", "local_share", *Provision._fields]
+    return columns, [[n, q, *(found or [""] * len(Provision._fields))] for n, q, found in rows]
+
+
 def provision_table(rows: Sequence[tuple[int, float, Provision | None]]) -> Table:
     """A row for each question."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

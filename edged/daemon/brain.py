@@ -254,9 +254,8 @@ class Brain:
         return None if elsewhere or (idle and self.ledger.quiet(key, now) >= idle) else "remote"
 
     def _session(self, key: SessionKey, mode: Mode, now: float) -> Session:
-        row, held = self.ledger.session(key, mode, now), self.held(key, now)
-        moved = max(row.moved, self._node.seating.rests.since(key))
-        return replace(row, moved=moved, wish=held[0] if held else row.wish)
+        held = self.held(key, now)
+        return self.ledger.session(key, mode, now, 0, self._node.seating.rests.since(key), held[0] if held else None)
 
     def _function(self, name: str, sessions: tuple[Session, ...]) -> Function:
         version = self._node.workers.functions[name]

@@ -36,7 +36,8 @@ class Result:
     """One run. `utilisation`: of all slots that were up, by calls that ran. `refused`: calls that were given up.
 
     `missed`: share of the calls in local phases that were served remote. `growth`: the longest time for which a queue
-    went on to new heights. `rounds`: most moves of one session within its function's dwell time.
+    went on to new heights. `moves_by_quarter`: of a session an hour, in each quarter of the time that counts, of which
+    `moves_late` is the last. `rounds`: most moves of one session within its function's dwell time.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Result:
     share_local: float
     moves: int
     moves_late: float
+    moves_by_quarter: tuple[float, float, float, float]
     rounds: int
     store_bytes: int
     store_bytes_per_call: float
@@ -110,6 +112,13 @@ class Account:
         """A session has another mode or another node now."""
         self.moved.setdefault(key, []).append(now)
         self.kinds[kind] += 1
+
+    def by_quarter(self, end: float, sessions: int) -> tuple[float, float, float, float]:
+        """Moves of a session an hour in each quarter of the time from the warm-up to `end`."""
+        quarter = (end - self.warmup) / 4
+        counts = Counter(int((at - self.warmup) // quarter) for times in self.moved.values() for at in times if at >= self.warmup)
+        first, second, third, last = (counts[number] / (quarter / 3600 * max(1, sessions)) for number in range(4))
+        return first, second, third, last
 
     def most_within(self, dwell: float) -> int:
         """Most moves of one session within any `dwell` seconds."""

@@ -4,7 +4,6 @@ Decides nothing: `edged.core.planning.policy` does, on what `edged.core.planning
 daemon's wiring of them.
 """
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -117,8 +116,9 @@ class Agent:
             local = seat is not None and seat.local
             if not local and (self.ledger.entrance(key) or node.router.hint(key)):
                 continue  # another node looks after it
-            row = self.ledger.session(key, "local" if local else "remote", now, node.functions[key.function].state)
-            rows[key.function].append(replace(row, moved=max(row.moved, node.rests.since(key))))
+            mode: Mode = "local" if local else "remote"
+            size = node.functions[key.function].state
+            rows[key.function].append(self.ledger.session(key, mode, now, size, node.rests.since(key)))
         functions = tuple(self._function(name, sessions) for name, sessions in rows.items())
         return View(node.name, node.containers.slots, functions, tuple(self.heard.values()), settings=node.mesh.settings)
 

@@ -306,9 +306,7 @@ class Mesh:
         everything = latency(account.order)
         modes: dict[str, Latency] = {mode: latency(samples) for mode, samples in account.latencies.items()}
         moves = sum(account.kinds.values())
-        last = scenario.duration - (scenario.duration - scenario.warmup) / 4
-        late = sum(at >= last for times in account.moved.values() for at in times)
-        hours = (scenario.duration - last) / 3600 * max(1, len(self.clients))
+        quarters = account.by_quarter(scenario.duration, len(self.clients))
         minutes = account.timeline[int(scenario.warmup // MINUTE) :] or account.timeline
         waiting = [call for node in self.nodes.values() for call in node.calls.values() if not call.answered]
         return Result(
@@ -316,7 +314,8 @@ class Mesh:
             latency={"all": everything, **modes},
             share_local=modes["local"].calls / max(1, everything.calls),
             moves=moves,
-            moves_late=late / hours,
+            moves_late=quarters[-1],
+            moves_by_quarter=quarters,
             rounds=account.most_within(min(function.dwell for function in scenario.functions.values())),
             store_bytes=self.store.bytes,
             store_bytes_per_call=self.store.bytes / max(1, self.sent),

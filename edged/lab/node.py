@@ -449,8 +449,10 @@ class Node:
         if not self.alive:
             return
         now, params = self.clock.now, effect.params
-        seat = self.seats.get(key) if effect.verb in ("session.commit", "session.withdraw") else self.seat(key)
-        if seat is not None:
+        seat = self.seat(key) if effect.verb in ARRIVING else self.seats.get(key)
+        if seat is None:
+            back(103, "nothing of it is here")
+        else:
             self.perform(seat, TAKE[effect.verb](seat, back, params, effect.blob or b"", now))
 
     def die(self) -> None:
@@ -468,8 +470,13 @@ TAKE: dict[str, Callable[[Seat, Any, dict[str, Any], bytes, float], list[fx.Effe
     "session.offer": lambda seat, back, params, blob, now: seat.offered(back, params, now),
     "session.withdraw": lambda seat, back, params, blob, now: seat.withdrawn(params["move"], now),
     "session.commit": lambda seat, back, params, blob, now: seat.committed(params["move"], now),
+    "session.regain": lambda seat, back, params, blob, now: seat.regain(back, params["move"], params["lost_seq"], now),
+    "session.done": lambda seat, back, params, blob, now: seat.safe_there(params["move"], now),
 }
 """What another node's step of a move asks of the session here."""
+
+ARRIVING = ("session.invite", "session.chunk", "session.offer")
+"""Of a session that need not be here yet."""
 
 PERFORM: dict[type, Callable[[Node, Seat, Any], None]] = {
     fx.Answer: Node._answered,

@@ -77,6 +77,13 @@ def test_provision() -> None:
     assert "one container for each client is not enough" in none.stderr
     many = document("provision", "--clients", "50,98", "--local-share", "0.2,0.3,0.4")
     assert [one["containers"] for one in many] == [26, 46, 30, 54, 34, 63]
+    rows = list(csv.DictReader(plan("provision", "--clients", "5,10", "--local-share", "0.4,0.2", "-o", "csv").stdout.splitlines()))
+    assert [(row["clients"], row["local_share"], row["containers"], row["cap"]) for row in rows] == [
+        ("5", "0.4", "", ""),
+        ("10", "0.4", "10", "10"),
+        ("5", "0.2", "5", "5"),
+        ("10", "0.2", "7", "6"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ import pytest
 
 from edged.core.planning.latency import Setting, point
 from edged.core.planning.provision import provision
+from edged.daemon.session_verbs import STEPS
 from edged.lab.account import Growth, interval, latency
 from edged.lab.clients import Client
 from edged.lab.compare import compare
 from edged.lab.mesh import APPLICATIONS, DYNAMIC, Choice, Mesh, play
+from edged.lab.node import TAKE
 from edged.lab.scenario import Scenario, load_scenario, parse_scenario
 
 SCENARIOS = Path(__file__).parents[2] / "configs" / "scenarios"
@@ -63,6 +65,15 @@ def test_the_policy_comes_near_the_best_number(start: int) -> None:
     assert result.stable
     assert result.rounds <= 1
     assert result.refused == 0
+
+
+def test_a_steady_load_comes_to_rest() -> None:
+    """Once the number is found hardly a session moves any more, though clients seem to call more or less often by chance:
+    less than one move in twenty hours of a session."""
+    result = play(paper(duration=5400.0, warmup=0.0), DYNAMIC)
+    assert result.moves_by_quarter[0] > 0.5
+    assert max(result.moves_by_quarter[1:]) <= 0.05
+    assert result.rounds == 1
 
 
 def test_different_meshes_get_the_same_calls() -> None:
@@ -163,6 +174,11 @@ def test_sessions_follow_clients_that_move() -> None:
     result = mesh.run()
     assert mesh.account.kinds["migrated"] > 0
     assert (result.refused, result.stable) == (0, True)
+
+
+def test_nodes_ask_of_each_other_what_daemons_do() -> None:
+    """A step of a move that the daemon takes from others the laboratory's nodes take as well."""
+    assert TAKE.keys() == STEPS.keys()
 
 
 def test_a_trace_is_played_as_it_is(tmp_path: Path) -> None:

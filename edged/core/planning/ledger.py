@@ -5,6 +5,7 @@ Decides which sessions are remembered, and for how long. Refuses to know where t
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from math import inf
 from typing import NamedTuple
 
 from ..estimates import Mean, Rate
@@ -35,7 +36,7 @@ class Known:
 
     def __init__(self, now: float) -> None:
         self.rate = Rate(now)
-        self.moved = float("-inf")
+        self.moved = -inf
         self.wish: Mode | None = None
         self.entrance = ""
 
@@ -132,10 +133,12 @@ class Ledger:
             else:
                 yield key
 
-    def session(self, key: SessionKey, mode: Mode, now: float, size: int = 0) -> Session:
-        """A row of the view."""
+    def session(
+        self, key: SessionKey, mode: Mode, now: float, size: int = 0, since: float = -inf, wish: Mode | None = None
+    ) -> Session:
+        """A row of the view, of a session that rests `since` then; an operator's `wish` is stronger than its application's."""
         known = self._known.get(key)
         if known is None:
-            return Session(key, mode, 0.0, 0.0, size=size)
+            return Session(key, mode, 0.0, 0.0, since, wish, size)
         rate, calls = known.rate.look(now)
-        return Session(key, mode, rate, calls, known.moved, known.wish, size, known.entrance)
+        return Session(key, mode, rate, calls, max(known.moved, since), wish or known.wish, size, known.entrance)
