@@ -167,6 +167,14 @@ class Manifest:
     limits: Limits
     balance: Balance
 
+    @property
+    def warnings(self) -> list[str]:
+        """What it asks for and does not get: for whoever deploys it. The defaults promise nothing."""
+        return [f"{name} {why}" for name, why, asked in (
+            ("[limits] cpu", "is not enforced: a container takes what the machine has free", self.limits.cpu != 1.0),
+            ("[state] schema", "is not looked at: the function has to know its older states", self.state.schema != 1),
+        ) if asked]  # fmt: skip
+
 
 _PYTHON_ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 

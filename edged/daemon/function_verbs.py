@@ -3,6 +3,7 @@
 Each takes the node, the connection and the request, and gives result and blob of the REPLY.
 """
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from edged.core.catalogue import Pointer
@@ -14,6 +15,8 @@ from .verb_params import text, whole
 
 if TYPE_CHECKING:
     from .node import Node
+
+log = logging.getLogger(__name__)
 
 
 async def function_list(node: "Node", link: Link, request: m.Request) -> tuple[Any, bytes | None]:
@@ -56,7 +59,9 @@ async def function_deploy(node: "Node", link: Link, request: m.Request) -> tuple
     node.events.note(
         "function.deployed", function=spec.manifest.name, hash=spec.hash[:12], percent=share or 100
     )
-    return await _row(node, _deployed(node, spec.manifest.name)), None
+    for warning in spec.manifest.warnings:
+        log.warning("%s: %s", spec.manifest.name, warning)
+    return {**await _row(node, _deployed(node, spec.manifest.name)), "warnings": spec.manifest.warnings}, None
 
 
 async def function_rollout(node: "Node", link: Link, request: m.Request) -> tuple[Any, bytes | None]:

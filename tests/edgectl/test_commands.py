@@ -281,6 +281,15 @@ def bundle(broker: FakeBroker, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_deploying_tells_what_a_manifest_asks_for_in_vain(broker: FakeBroker, bundle: Path) -> None:
+    """Each warning of the node is a line on stderr; the document on stdout has them too."""
+    broker.replies("function.deploy", {"name": "f", "warnings": ["[limits] cpu is not enforced"]})
+    command = [*PROGRAM, "--node", broker.address, "-o", "json", "deploy", str(bundle)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert ended.stderr == "warning: [limits] cpu is not enforced\n"
+    assert json.loads(ended.stdout)["warnings"] == ["[limits] cpu is not enforced"]
+
+
 def test_an_upload_shows_its_progress_on_a_terminal(broker: FakeBroker, bundle: Path) -> None:
     """Percentages up to 100 on stderr if that is a terminal; stdout has the result alone."""
     ours, theirs = pty.openpty()

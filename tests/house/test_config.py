@@ -48,3 +48,13 @@ def test_two_lines_make_a_function() -> None:
     assert manifest.state.max_bytes == 1 << 20
     with pytest.raises(Mistakes, match="did you mean calls"):
         parse_manifest('[function]\nname = "c"\nentry = "c:fn"\n[cals]\nqueue = 1\n')
+
+
+def test_a_manifest_tells_what_it_asks_for_in_vain() -> None:
+    """A setting without effect is never taken silently; the defaults ask for nothing."""
+    head = '[function]\nname = "f"\nentry = "f:fn"\n'
+    assert parse_manifest(head).warnings == []
+    [cpu] = parse_manifest(head + "[limits]\ncpu = 0.5\n").warnings
+    assert cpu.startswith("[limits] cpu is not enforced")
+    [schema] = parse_manifest(head + "[state]\nschema = 2\n").warnings
+    assert schema.startswith("[state] schema is not looked at")

@@ -107,7 +107,10 @@ def deploy(desk: Desk, directory: Path, canary: int | None) -> None:
     with desk.connect() as mesh:
         hash_ = _send(mesh, data)
         params = {"hash": hash_} if canary is None else {"hash": hash_, "canary": canary}
-        desk.show_map(mesh.request("function.deploy", params)[0])
+        said = mesh.request("function.deploy", params)[0]
+    for warning in said.get("warnings", ()):
+        click.echo(printable(f"warning: {warning}"), err=True)
+    desk.show_map(said if desk.json else {name: value for name, value in said.items() if name != "warnings"})
 
 
 def _send(mesh: Mesh, data: bytes) -> str:
