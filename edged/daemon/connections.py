@@ -159,16 +159,13 @@ class Connections:
             if type(message) is m.Invoke:
                 invoke(link, message, now)
             elif type(message) is m.Result or type(message) is m.Error:
-                self._answered(link, message, now)
+                waiting = link.waiting.pop(message[0], None)
+                if type(waiting) is Call:
+                    self._relay.peer_answer(link, waiting, message, now)
+                elif waiting is not None:
+                    waiting(message)
             else:
                 self._received_rare(link, message)
-
-    def _answered(self, link: Link, message: m.Result | m.Error, now: float) -> None:
-        waiting = link.waiting.pop(message[0], None)
-        if type(waiting) is Call:
-            self._relay.peer_answer(link, waiting, message, now)
-        elif waiting is not None:
-            waiting(message)
 
     def _received_rare(self, link: Link, message: m.Message) -> None:
         if isinstance(message, m.Request):

@@ -92,7 +92,8 @@ class Spread:
         if meta is None:
             self.balancer.ended(call.function, node)
         else:
-            there = _count(meta, "queue_us") + _count(meta, "run_us")
+            queued, run = meta.get("queue_us"), meta.get("run_us")
+            there = (queued if type(queued) is int else 0) + (run if type(run) is int else 0)
             self.balancer.answered(call.function, node, now - call.sent_at, there / 1e6, now)
         if call.session is not None and node != self._node:
             self._arrived_back(call)
@@ -131,9 +132,3 @@ class Spread:
         if not self.balancer.refused(call.function, self._node, FULL_HERE, now):
             return None
         return self.another(call, now)
-
-
-
-def _count(meta: m.Map, name: str) -> int:
-    value = meta.get(name)
-    return value if type(value) is int else 0

@@ -103,14 +103,13 @@ class Channel:
         if len(self._parts) > 1:
             data = b"".join(self._parts)
         at, end, self._need = 0, len(data), 4
-        view = memoryview(data)
         while end - at >= 4:
             (length,) = _length_at(data, at)
             if end - at - 4 < length:
                 self._need = 4 + length
                 break
             at += 4 + length
-            messages.append(msgpack.unpackb(view[at - length : at]))
+            messages.append(msgpack.unpackb(data[at - length : at]))
         self._parts = [data[at:]] if at < end else []
         self._have = end - at
 

@@ -74,6 +74,13 @@ ANSWERS = [
     encode(m.Result(65_536, b"x", {"run_us": -1}))[4:],
     encode(m.Result(65_536, b"x", {"run_us": 1, "shared": True}))[4:],
     encode(m.Result(65_536, b"x", None))[4:],
+    encode(m.Result(65_536, b"x", {"run_us": 1, "node": "far", "queue_us": 70_000, "odd": b"b", "half": 0.5}))[4:],
+    encode(m.Result(65_536, b"x", {"run_us": 1, "load": [1, 2, 3]}))[4:],
+    encode(m.Result(65_536, b"x", {"recovered": {"version": 1}}))[4:],
+    encode(m.Result(65_536, b"x", {"type": "x" * 4097}))[4:],
+    encode(m.Result(65_536, b"x", {"type": "x" * 2000}))[4:],
+    encode(m.Result(65_536, b"x", {"a": 1, "b": 2}))[4:].replace(b"\xa1b", b"\xa1a"),
+    encode(m.Result(65_536, b"x", {"a": 1, "b": 2}))[4:].replace(b"\xa1b", b"\xc4\0"),
     encode(m.Error(65_536, 301, "x", {"run_us": 1}))[4:],
 ]  # fmt: skip
 
