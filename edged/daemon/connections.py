@@ -22,7 +22,7 @@ from edged_protocol.errors import Code, RemoteProtocolError
 from edged_protocol.ids import valid_name
 from edged_protocol.limits import MAX_FRAME, MAX_FRAME_TRUSTED, MAX_INFLIGHT, PROTO
 
-from . import session_verbs, verbs
+from . import packing, session_verbs, verbs
 from .descriptors import connections_allowed
 from .hub import Hub
 from .link import Link
@@ -113,6 +113,7 @@ class Connections:
             "mesh": node.config.mesh.name,
             "node": node.name,
             "boot": node.boot,
+            "packs": [packing.NAME],
             "max_frame": max_frame,
             "max_inflight": MAX_INFLIGHT,
             "brokers": [[node.name, node.gossip.own_address(link)], *node.peers.brokers()],

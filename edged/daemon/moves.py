@@ -17,6 +17,7 @@ from edged_protocol import messages as m
 from edged_protocol.codec import encode, pack, unpack
 from edged_protocol.errors import Code, RemoteProtocolError, call_error
 
+from . import packing
 from .peers import Peers
 from .relay import Relay
 from .timers import Timers
@@ -110,6 +111,7 @@ class Moves:
             "version": seat.version,
             "pause_ms": round(pause * 1000, 3),
             "bytes": ending.result.get("size", 0),
+            "wire_bytes": ending.result.get("on_wire", 0),
             "rounds": ending.result.get("rounds", 0),
             "copy_ms": round(ending.result.get("copied", 0.0) * 1000, 3),
         }
@@ -147,7 +149,10 @@ class Moves:
         now = trio.current_time()
         whole: m.Map = {"n": int(params["n"]), "more": bool(params["more"]), "whole": bool(params["whole"])}
         whole["move"] = bytes(params["move"])
-        self._step(key, lambda s: s.piece(asker, whole, blob or b"", now))
+        data = blob or b""
+        if "packed" in params:
+            data = packing.unpacked(data, params["packed"], params.get("size"))
+        self._step(key, lambda s: s.piece(asker, whole, data, now))
 
     def offered(self, key: SessionKey, params: m.Map, blob: bytes | None, asker: Asker) -> None:
         """All of it was sent; here is what it remembers. Raises CallError."""
@@ -211,10 +216,10 @@ class Moves:
 
         serial = next(self._serials)
         link.waiting[serial] = answered
-        link.send(encode(m.Request(serial, effect.verb, *self._packed(effect))))
+        link.send(encode(m.Request(serial, effect.verb, *self._packed(effect, bool(link.info.get("packs"))))))
         self._relay.touch(link)
 
-    def _packed(self, effect: fx.Tell) -> tuple[m.Map, Any]:
+    def _packed(self, effect: fx.Tell, compressed: bool) -> tuple[m.Map, Any]:
         """Parameters and blob; remembered answers may be larger than anything outside a blob may be."""
         params = effect.params
         if effect.verb == "session.invite":
@@ -223,4 +228,14 @@ class Moves:
         if effect.verb == "session.offer":
             large = [params[name] for name in LARGE]
             return {name: value for name, value in params.items() if name not in LARGE}, pack(large)
+        if effect.verb == "session.chunk" and effect.blob is not None:
+            return self._piece(params, effect.blob, compressed)
         return params, effect.blob
+
+    def _piece(self, params: m.Map, piece: bytes, compressed: bool) -> tuple[m.Map, bytes]:
+        """A piece of a state, as it leaves."""
+        smaller = packing.packed(piece) if compressed else None
+        copy = self._relay.seats[SessionKey(params["function"], params["session"])].copy
+        if copy is not None:
+            copy.on_wire += len(piece if smaller is None else smaller)
+        return (params, piece) if smaller is None else ({**params, "packed": packing.NAME, "size": len(piece)}, smaller)

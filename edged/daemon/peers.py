@@ -20,6 +20,7 @@ from edged_protocol.announcement import Announced
 from edged_protocol.codec import encode, pack
 from edged_protocol.errors import CallError, Code, call_error
 
+from . import packing
 from .link import Link
 from .remembered import Remembered
 
@@ -136,6 +137,7 @@ class Peers:
             "name": node.name,
             "mesh": node.config.mesh.name,
             "boot": node.boot,
+            "packs": [packing.NAME],
         }
         link = node.connections.dialled(sock, hello)
         link.info["address"] = address
@@ -146,6 +148,8 @@ class Peers:
         info = message.info
         link.name = str(info.get("node" if isinstance(message, m.Welcome) else "name"))
         link.info["boot"] = str(info.get("boot", ""))
+        packs = info.get("packs")
+        link.info["packs"] = isinstance(packs, list) and packing.NAME in packs
         if "address" in link.info:
             self.candidates.is_node(link.info["address"], link.name)
         old = self._node.relay.peers.get(link.name)

@@ -63,6 +63,7 @@ def test_a_large_state_moves_while_calls_go_on(
         total = counter.end()
         assert moved["node"] == "c"
         assert moved["bytes"] > 8192 * 1024
+        assert 0 < moved["wire_bytes"] < moved["bytes"] / 10, "zeros that were not compressed"
         assert (moved["rounds"] > 0) and (moved["copy_ms"] > 0) is not bool(how)
         assert operator.call("keyed", "s", "get", "n") == total
         assert operator.call("keyed", "s", "get", "k8191") == bytes(1024)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 CODE = '''
+import os
+
 from edged.sdk import Function, Session
 
 fn = Function("keyed", state=dict)
@@ -24,6 +26,14 @@ def fill(s: Session, first: int, count: int, size: int) -> int:
 
 
 @fn.handler
+def noise(s: Session, first: int, count: int, size: int) -> int:
+    """The same, of bytes that nothing makes smaller."""
+    for n in range(first, first + count):
+        s.state[f"k{n}"] = os.urandom(size)
+    return len(s.state)
+
+
+@fn.handler
 def drop(s: Session, key: str) -> int:
     """Remove one key."""
     del s.state[key]
@@ -35,6 +45,12 @@ def incr(s: Session, by: int = 1) -> int:
     """Count."""
     s.state["n"] = s.state.get("n", 0) + by
     return s.state["n"]
+
+
+@fn.shared
+def echo(s: Session, value: object) -> object:
+    """Without a session too."""
+    return value
 
 
 @fn.shared

@@ -217,7 +217,7 @@ class Actor:
             return []
         result = {"size": self.moved, "began": self.began}
         if self.copy is not None:
-            result |= {"rounds": self.copy.rounds, "copied": self.began - self.copy.began}
+            result |= {"rounds": self.copy.rounds, "copied": self.began - self.copy.began, "on_wire": self.copy.on_wire}
         return [Done(asker, code, message, result)]
 
     def names(self) -> dict[str, Any]:

@@ -70,6 +70,8 @@ class Copy:
         self.left = 0
         self.rounds = 1
         self.sent = 0
+        self.on_wire = 0
+        """Bytes that this took, as far as whoever sends it has told."""
         self.acked = 0
         self.caught_up = False
         self._goal: int | None = None
