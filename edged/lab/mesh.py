@@ -19,9 +19,10 @@ from edged.core.sessions import Seat
 from .account import Account, Growth, Latency, Result, latency
 from .clients import Client
 from .clock import Clock
-from .node import Hop, Node, Visit, rules_of
+from .node import Node, rules_of
 from .scenario import Failure, Scenario
 from .store import Store
+from .visits import Hop, Visit
 
 FIRST_PAUSE = 0.2
 MOST_PAUSE = 5.0

@@ -1,6 +1,6 @@
 """One node in virtual time: the daemon's relay as a model, around the real router, balancer, pools and sessions.
 
-Stands for `edged.daemon.relay`, `spread` and `moves`. What is real: every decision of `edged.core`. What is modelled:
+Stands for `edged.daemon.relay` and `moves`, `spread` beside it for the daemon's. What is real: every decision of `edged.core`. What is modelled:
 connections (a fixed delay, in order), containers, store, gossip, and that a dead node's connections break at once.
 """
 
@@ -21,41 +21,18 @@ from edged_protocol.limits import MAX_HOPS
 from .agent import Agent
 from .containers import Container, Containers
 from .leasing import Leasing
+from .moves import ARRIVING, TAKE
 from .scenario import Function
+from .spread import MAX_REROUTES, Spread
+from .visits import Hop, Visit
 
 if TYPE_CHECKING:
     from .mesh import Mesh
 
-MAX_REROUTES = 2
 WRONG_PLACE = (102, 103, 105)
 NOT_RUN_THERE = (101, 102, 104)
-SKIP_SECONDS = 0.2
 ALONE = b"alone"
 """Stands for the state of a call that no session's actor knows of."""
-
-
-class Visit:
-    """A client's call as long as it is under way: since when, and what is told of its end."""
-
-    __slots__ = ("client", "sent", "tries", "wished", "work")
-
-    def __init__(self, client: Any, sent: float, work: bytes, wished: str | None) -> None:
-        self.client = client
-        self.sent = sent
-        self.work = work
-        self.wished = wished
-        self.tries = 0
-
-
-class Hop:
-    """Whoever forwarded a call here waits for its answer."""
-
-    __slots__ = ("boot", "call", "node")
-
-    def __init__(self, node: "Node", call: Call) -> None:
-        self.node = node
-        self.boot = node.boot
-        self.call = call
 
 
 def rules_of(function: Function) -> Rules:
@@ -92,7 +69,7 @@ class Node:
             self.balancer.policy(function.name, function.balance)
         self._rules = mesh.rules
         self._serials = count()
-        self._under_way: dict[SessionKey, list[Call]] = {}
+        self.spread = Spread(self)
         self._moves = count(1)
         self.agent = Agent(self)
         self.leasing = Leasing(self)
@@ -127,7 +104,7 @@ class Node:
         where = self.router.route(call.function, call.session, call.hops)
         if isinstance(where, Here):
             seat = self.seats.get(SessionKey(call.function, call.session or ""))
-            node = self._elsewhere(call, seat)
+            node = self.spread.elsewhere(call, seat)
             if node is None:
                 self._here(call, seat)
             else:
@@ -135,7 +112,7 @@ class Node:
         elif isinstance(where, There):
             self.forward(call, where.node)
         elif isinstance(where, Anywhere):
-            node = self._another(call)
+            node = self.spread.another(call)
             if node is None:
                 self.answer(fx.Answer(call, 101, b"", "every node is overloaded", None))
             else:
@@ -163,57 +140,6 @@ class Node:
             self.answer(fx.Answer(call, 101, b"", "the function's queue is full", None))
         elif call.prefer == "local":
             self.want(key, "localize")
-
-    # Spread over the nodes, as edged.daemon.spread does
-
-    def _elsewhere(self, call: Call, seat: Seat | None) -> str | None:
-        """The node that should run a call that could run here. One that a broker sent here goes on once, not back."""
-        others, function, now = self.router.others(call.function), call.function, self.clock.now
-        if not others or call.hops >= MAX_HOPS or call.prefer == "local" or (seat is not None and (seat.local or not seat.quiet)):
-            return None
-        before = self._under_way.get(SessionKey(function, call.session or ""))
-        if before and not self.functions[function].overlapping:
-            return self._sent(call, before[0].sent_to)
-        if self.containers.at_once(function) and (call.hops or self.balancer.stays(function)):
-            return None
-        if call.hops:
-            back = call.origin.node.name
-            onward = self.balancer.onward(function, [node for node in others if node != back], now)
-            return None if onward is None else self._sent(call, onward)
-        return self._sent(call, self.balancer.choose(function, others, now))
-
-    def _another(self, call: Call) -> str | None:
-        others = self.router.others(call.function)
-        return self._sent(call, self.balancer.choose(call.function, others, self.clock.now))
-
-    def _sent(self, call: Call, node: str | None) -> str | None:
-        if node is None:
-            return None
-        if node != self.name:
-            self._under_way.setdefault(SessionKey(call.function, call.session or ""), []).append(call)
-        call.sent_to, call.sent_at = node, self.clock.now
-        self.balancer.sent(call.function, node)
-        return None if node == self.name else node
-
-    def _arrived_back(self, call: Call, meta: dict[str, Any] | None) -> None:
-        """A call that was chosen a node for is out of the way; `meta` of its RESULT, if it ran."""
-        node, now = call.sent_to, self.clock.now
-        if node is None:
-            return
-        call.sent_to = None
-        if meta is None:
-            self.balancer.ended(call.function, node)
-        else:
-            there = (meta.get("queue_us", 0) + meta.get("run_us", 0)) / 1e6
-            self.balancer.answered(call.function, node, now - call.sent_at, there, now)
-        if node == self.name:
-            return
-        key = SessionKey(call.function, call.session or "")
-        calls = self._under_way.get(key, [])
-        if call in calls:
-            calls.remove(call)
-        if not calls:
-            self._under_way.pop(key, None)
 
     # Between nodes
 
@@ -247,8 +173,8 @@ class Node:
         node, meta, now = call.sent_to, answer.meta or {}, self.clock.now
         if node is not None and load is not None:
             self.balancer.heard(call.function, node, load, now)
-        self._arrived_back(call, meta if answer.code == 0 else None)
-        if answer.code in NOT_RUN_THERE and node is not None and self._asks_another(call, node, now):
+        self.spread.arrived_back(call, meta if answer.code == 0 else None)
+        if answer.code in NOT_RUN_THERE and node is not None and self.spread.asks_another(call, node, now):
             return
         key = SessionKey(call.function, call.session or "")
         if type(meta.get("epoch")) is int:
@@ -262,15 +188,6 @@ class Node:
                 self.route(call)
                 return
         self.answer(answer._replace(call=call))
-
-    def _asks_another(self, call: Call, node: str, now: float) -> bool:
-        granted = self.balancer.refused(call.function, node, SKIP_SECONDS, now)
-        if not granted or call.answered or call.hops or call.reroutes >= MAX_REROUTES:
-            return False
-        call.reroutes += 1
-        self.router.forget(SessionKey(call.function, call.session or ""))
-        self.route(call)
-        return True
 
     # Sessions
 
@@ -314,7 +231,7 @@ class Node:
             return
         call.answered = True
         if call.sent_to is not None:
-            self._arrived_back(call, answer.meta if answer.code == 0 else None)
+            self.spread.arrived_back(call, answer.meta if answer.code == 0 else None)
         origin = call.origin
         if isinstance(origin, Hop):
             self.mesh.unwatch(self, origin)
@@ -463,20 +380,6 @@ class Node:
             if isinstance(call.origin, Visit) and not call.answered:
                 self.mesh.refused(call.origin, 403, 0.0)
 
-
-TAKE: dict[str, Callable[[Seat, Any, dict[str, Any], bytes, float], list[fx.Effect]]] = {
-    "session.invite": lambda seat, back, params, blob, now: seat.invited(back, params["from"], params["move"], now),
-    "session.chunk": lambda seat, back, params, blob, now: seat.piece(back, params, blob, now),
-    "session.offer": lambda seat, back, params, blob, now: seat.offered(back, params, now),
-    "session.withdraw": lambda seat, back, params, blob, now: seat.withdrawn(params["move"], now),
-    "session.commit": lambda seat, back, params, blob, now: seat.committed(params["move"], now),
-    "session.regain": lambda seat, back, params, blob, now: seat.regain(back, params["move"], params["lost_seq"], now),
-    "session.done": lambda seat, back, params, blob, now: seat.safe_there(params["move"], now),
-}
-"""What another node's step of a move asks of the session here."""
-
-ARRIVING = ("session.invite", "session.chunk", "session.offer")
-"""Of a session that need not be here yet."""
 
 PERFORM: dict[type, Callable[[Node, Seat, Any], None]] = {
     fx.Answer: Node._answered,

@@ -12,7 +12,7 @@ from edged.lab.account import Growth, interval, latency
 from edged.lab.clients import Client
 from edged.lab.compare import compare
 from edged.lab.mesh import APPLICATIONS, DYNAMIC, Choice, Mesh, play
-from edged.lab.node import TAKE
+from edged.lab.moves import TAKE
 from edged.lab.scenario import Scenario, load_scenario, parse_scenario
 
 SCENARIOS = Path(__file__).parents[2] / "configs" / "scenarios"
