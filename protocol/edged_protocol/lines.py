@@ -310,7 +310,7 @@ class Lines:
         self.brokers.learn(info.get("brokers"), self._busy())
         if self.ready is not None and line.number == self._successor and not self.closed:
             self.ready.turn(Phase.LEAVING, now)  # it answers what it has
-            self.ready = None
+            self.ready, self._successor = None, 0
         if self.ready is not None or self.closed:
             self.end(line, now, None)
             return

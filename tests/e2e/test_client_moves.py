@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from support.nodes import COUNTER, Nodes, deploy, edgectl, served_by, until
+import trio
+from support.nodes import COUNTER, PATIENCE, Nodes, deploy, edgectl, served_by, until
 from support.wire_client import WireClient
+
+from edged_protocol.trio_client import connect
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +71,30 @@ def test_a_session_stays_where_its_function_does_not_follow(mesh: list[str]) -> 
 
         until(moved)
         assert device.once("counter", "s", "incr", 1)[1]["node"] == "a"
+
+
+async def test_a_client_goes_where_its_session_is(mesh: list[str]) -> None:
+    """With `follow_home` it changes over to the session's node, and comes back by itself when the session moves; every call counts once."""
+
+    async def move(to: str) -> None:
+        async with connect([mesh[0]], name="operator", role="operator") as operator:
+            await operator.request("session.migrate", {"function": "counter", "session": "home", "to": to})
+
+    async with connect([mesh[1]], name="device", follow_home=True) as device:
+        session, calls = device.session("counter", "home"), 0
+
+        async def asks_at(address: str) -> None:
+            nonlocal calls
+            with trio.fail_after(PATIENCE):
+                while device.statistics().broker != address:
+                    calls += 1
+                    assert await session.call("incr") == calls
+
+        await session.call("get")
+        async with connect([mesh[0]], name="operator", role="operator") as operator:
+            await operator.request("session.localize", {"function": "counter", "session": "home", "to": "a"})
+        await asks_at(mesh[0])
+        assert "home" not in (await session.invoke("get")).meta
+        await move("b")
+        await asks_at(mesh[1])
+        assert (await session.invoke("get")).node == "b"

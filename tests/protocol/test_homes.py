@@ -54,6 +54,15 @@ def test_a_client_goes_to_its_sessions_home() -> None:
     assert rig.dialled == ["a:1", "b:2"]
 
 
+def test_a_client_goes_on_with_its_sessions() -> None:
+    """When they move on, or back, it comes after them again."""
+    rig = rig_at_home(follow_home=True)
+    calls(rig, MANY, home="there")
+    rig.greet(2)
+    calls(rig, MANY, home="here", line=2)
+    assert rig.dialled == ["a:1", "b:2", "a:1"]
+
+
 def test_a_client_stays_unless_it_is_asked_to_follow() -> None:
     """By default the mesh forwards its calls."""
     rig = rig_at_home()
