@@ -42,6 +42,11 @@ MAX_UNHEARD = 2
 
 PING = encode(m.Ping(0))
 
+STALE_SECONDS = 5.0
+"""For the answer to the PING after the node was away; whoever never answers PING is believed again then."""
+
+AGAIN = {"retry_after_ms": 20}
+
 BESIDE_DEVICES = 16
 """Connections for operators, nodes and whoever has not said who it is, when devices have all others."""
 
@@ -56,6 +61,7 @@ class Connections:
         self._nursery = nursery
         self._most = connections_allowed()
         self.links: set[Link] = set()
+        self._returns = 0
 
     def take(self, sock: socket.socket) -> None:
         """A stranger's connection, served by a task of its own; beyond all bounds it is closed."""
@@ -145,6 +151,19 @@ class Connections:
                     link.send(PING)
                     link.flush()
 
+    def returned(self) -> None:
+        """The node was away. A call that lies in its sockets since then may have been repeated elsewhere, run, and been
+        forgotten: such a first try would run again. Whatever was sent before a connection's other end has heard of the
+        node again is refused; who still waits for it says it again."""
+        log.warning("the node was away for a while: calls that were sent meanwhile are refused")
+        self._returns += 1
+        until, ping = trio.current_time() + STALE_SECONDS, encode(m.Ping(self._returns))
+        for link in list(self.links):
+            if link.established:
+                link.stale_until = until
+                link.send(ping)
+                link.flush()
+
     async def emptied(self) -> None:
         """Until everybody has taken what was sent; who takes nothing is cut in time (`link`)."""
         while any(link.unsent for link in self.links):  # noqa: ASYNC110 - once, at the end
@@ -156,6 +175,8 @@ class Connections:
         """Everything one read brought on a connection; the hub writes what comes of it."""
         now = trio.current_time()
         invoke = self._relay.invoke
+        if link.stale_until:
+            messages = self._fresh(link, messages, now)
         for message in messages:
             if type(message) is m.Invoke:
                 invoke(link, message, now)
@@ -167,6 +188,19 @@ class Connections:
                     waiting(message)
             else:
                 self._received_rare(link, message)
+
+    def _fresh(self, link: Link, messages: list[m.Message], now: float) -> list[m.Message]:
+        """All but the calls that were sent before the PONG."""
+        taken: list[m.Message] = []
+        for message in messages:
+            if now >= link.stale_until or (isinstance(message, m.Pong) and message.nonce == self._returns):
+                link.stale_until = 0.0
+            if link.stale_until and isinstance(message, m.Invoke):
+                link.send(encode(m.Error(message.id, Code.MOVING, "the node was away since this call was sent", AGAIN)))
+                self._relay.touch(link)
+            else:
+                taken.append(message)
+        return taken
 
     def _received_rare(self, link: Link, message: m.Message) -> None:
         if isinstance(message, m.Request):

@@ -27,8 +27,16 @@ SWEEP = 0.005
 SWEEP_EACH = 1e-5
 """Seconds between two looks at the deadlines of what is in flight, and what each call in flight adds to them."""
 
-FOREVER = -1.0
-"""To `epoll`: until something happens."""
+BEAT = 0.25
+"""Seconds that the longest look waits: so often a node that has nothing to do sees that it is still there."""
+
+AWAY = 1.0
+"""Seconds between two looks after which the node was away: stopped, suspended, or without a processor."""
+
+
+def boottime() -> float:
+    """Seconds since this machine started, suspended or not."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Source(Protocol):
@@ -56,9 +64,12 @@ class Hub:
         self.in_flight = in_flight
         self.hosts = False
         """Whether it is waited for outside trio."""
+        self.returned: Callable[[], None] = lambda: None
+        """Told before anything is read that came while the node was away; only where the hub is waited for outside trio."""
         self._epoll = select.epoll()
         self._sources: dict[int, Source] = {}
         self._swept = 0.0
+        self._looked = boottime()
         self._over = False
 
     def add(self, fd: int, source: Source) -> None:
@@ -96,6 +107,10 @@ class Hub:
     def look(self, seconds: float) -> bool:
         """Wait for `seconds` at most, then do all there is to do; whether anything was read."""
         ready = self._epoll.poll(seconds)
+        if self.hosts:
+            looked, self._looked = self._looked, boottime()
+            if self._looked - looked > AWAY:
+                self.returned()
         if ready:
             for fd, _ in ready:
                 self._read(fd)
@@ -107,7 +122,7 @@ class Hub:
 
     def patience(self) -> float:
         """Seconds for which the next look may wait."""
-        return max(0.0, self._swept + self._pause - time.monotonic()) if self.in_flight else FOREVER
+        return max(0.0, self._swept + self._pause - time.monotonic()) if self.in_flight else BEAT
 
     @property
     def _pause(self) -> float:

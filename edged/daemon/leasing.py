@@ -4,7 +4,6 @@ Decides nothing: `core.leases` does, by the clock that is read here. CLOCK_BOOTT
 does not. Whoever must know that the lease ended, or is good again, is told within the turn that found it out.
 """
 
-import time
 from collections.abc import Callable
 from functools import partial
 from secrets import randbits
@@ -16,6 +15,7 @@ from edged.core.records import LeaseTable, Outcome, ReadLeases, Renew, StoreFail
 from edged_protocol import messages as m
 from edged_protocol.errors import Code, call_error
 
+from .hub import boottime
 from .stores import Store, ask
 
 FIRST_SECONDS = 1.0
@@ -23,11 +23,6 @@ FIRST_SECONDS = 1.0
 
 WAIT_SECONDS = 5.0
 """For a session that is to come here."""
-
-
-def boottime() -> float:
-    """Seconds since this machine started, suspended or not."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Leasing:

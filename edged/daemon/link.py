@@ -69,9 +69,16 @@ class Link:
         self.closed = False
         self.heard = True
         self.unheard = 0
+        self.stale_until = 0.0
+        """Until this PONG, or this time: what is read may have been sent long ago."""
         self.inflight = 0
         self.waiting: dict[int, Any] = {}
         self.reason = ""
+
+    @property
+    def established(self) -> bool:
+        """Whether both ends have greeted."""
+        return self._greeted.is_set()
 
     @property
     def unsent(self) -> int:

@@ -182,6 +182,7 @@ class Node:
         self.giving_way = GivingWay(self.relay, self.workers, self.moves, self.brain.keeps_local, self.events.note)
         self.workers.slot_wanted = self.giving_way.wanted
         self.connections = Connections(self, self.relay, self.hub, nursery)
+        self.hub.returned = self.connections.returned
 
     def _workers(self) -> Workers:
         return Workers(

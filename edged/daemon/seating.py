@@ -19,7 +19,7 @@ from edged_protocol import messages as m
 from edged_protocol.errors import Code
 
 from .deployed import Deployed, Worker
-from .leasing import boottime
+from .hub import boottime
 from .stores import Store
 from .timers import Timers
 from .workers import WAITS_FOR_ITSELF

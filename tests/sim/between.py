@@ -44,8 +44,14 @@ def _send(node: "Node", call: Call, other: "Node", left: float) -> None:
     if call.alarm is not None:
         meta["alarm"] = list(call.alarm)
     arguments = (back, call.method, call.call_id, left, call.body, meta)
-    take = other.later(other.take)
-    node.lane(other.name).send(lambda: take(*arguments))
+
+    def arrives() -> None:
+        if other.paused:
+            other.later(other.stale)(lambda: other.take(*arguments), back)
+        elif other.alive:
+            other.take(*arguments)
+
+    node.lane(other.name).send(arrives)
     other.watchers.append((node, call))
 
 

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from .mesh import Mesh
 
 TIMEOUTS = (0.3, 1.0, 3.0)
+MARGIN = 0.1
+"""Seconds beyond the deadline for its answer to come."""
 
 
 class Request:
@@ -46,6 +48,7 @@ class Try:
     def __init__(self, request: Request, timeout: float) -> None:
         self.request = request
         self.timeout = timeout
+        self.number = request.attempt
         self.sent_at = request.mesh.clock.now
         self.over = False
 
@@ -53,6 +56,7 @@ class Try:
         """Over a connection that may break before the answer comes."""
         mesh = self.request.mesh
         mesh.clock.after(mesh.chance.random() * 0.003, lambda: node.invoked(self))
+        mesh.clock.after(self.timeout + MARGIN, self.broken)
         if mesh.faults.hit("client_lost"):
             mesh.clock.after(mesh.chance.random() * 0.1, self.broken)
 
@@ -70,11 +74,11 @@ class Try:
             self._again(verdict)
 
     def broken(self) -> None:
-        """The connection ended with the call under way."""
+        """The connection ended with the call under way, or nothing has come for longer than the call may take."""
         if self.over:
             return
         self.over = True
-        self.request.mesh.say("client %s: connection lost", self.request.token.hex())
+        self.request.mesh.say("client %s: no answer", self.request.token.hex())
         if self.request.call_id is None:
             self.request.ended(403)
         else:
@@ -87,5 +91,5 @@ class Try:
         request.repeats += 1
         pause = mesh.chance.random() * doubled(0.05, min(request.repeats, 4))
         if mesh.patient and verdict is Verdict.IN_DOUBT:
-            pause += max(0.0, self.sent_at + self.timeout + 0.1 - mesh.clock.now)
+            pause += max(0.0, self.sent_at + self.timeout + MARGIN - mesh.clock.now)
         mesh.clock.after(pause, request.send)

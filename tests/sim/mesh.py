@@ -82,8 +82,7 @@ class Mesh:
         self.names = NAMES
         self.clock = Clock()
         self.faults = Faults(chance, aim.kinds, aim.moment)
-        # A call may wait in a paused node for longer than a short window remembers it.
-        keep = aim.keep or (chance.choice((4, 128, 128)) if "node_paused" not in self.faults.drawn else 128)
+        keep = aim.keep or chance.choice((4, 128, 128))
         self.patient = keep < REQUESTS
         durability = aim.durability or chance.choice(("none", "checkpoint", "checkpoint", "sync"))
         often = chance.choice(((2, 0.1), (5, 1.0)))

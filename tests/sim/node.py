@@ -22,6 +22,9 @@ from .leasing import RATES, Leasing, must_own
 if TYPE_CHECKING:
     from .mesh import Mesh
 
+AWAY = 0.25
+"""Seconds of a pause after which what was sent meanwhile is refused: less than any client waits before it tries elsewhere."""
+
 Step = Callable[[Seat], list[fx.Effect]]
 
 
@@ -34,6 +37,8 @@ class Node:
         self.boot = boot
         self.alive = True
         self.paused = False
+        self.was_away = False
+        self._paused_at = 0.0
         self.cut_until = 0.0
         self.leasing = Leasing(self, mesh.chance.random() * 1e5, mesh.chance.choice(RATES))
         self.seat: Seat | None = None
@@ -66,7 +71,7 @@ class Node:
     def pause(self) -> None:
         """SIGSTOP, a suspended machine, a virtual one that was not given a processor."""
         if self.alive and not self.paused:
-            self.paused = True
+            self.paused, self._paused_at = True, self.mesh.clock.now
             seconds = self.mesh.chance.random() * self.mesh.chance.choice((0.5, 2.0, 6.0))
             self.mesh.say("%s is paused for %.3f s", self.name, seconds)
             self.mesh.clock.after(seconds, self._resume)
@@ -74,6 +79,7 @@ class Node:
     def _resume(self) -> None:
         """All that came meanwhile, in its order; what the loop's own tasks had to do at some place among it."""
         self.paused = False
+        self.was_away = self.mesh.clock.now - self._paused_at > AWAY
         backlog, self._backlog = self._backlog, []
         self.mesh.say("%s goes on", self.name)
         for action in backlog:
@@ -87,11 +93,20 @@ class Node:
             attempt.broken()
             return
         if self.paused:
-            self._backlog.append(lambda: self.invoked(attempt))
+            self._backlog.append(lambda: self.stale(lambda: self.invoked(attempt), attempt))
             return
         request = attempt.request
-        meta = {"attempt": request.attempt, "prefer": request.prefer}
+        meta = {"attempt": attempt.number, "prefer": request.prefer}
         self.take(attempt, request.method, request.call_id, attempt.timeout, request.token, meta)
+
+    def stale(self, take: Callable[[], None], origin: Any) -> None:
+        """A call that was sent while the node was away: it may have been repeated elsewhere, run, and been forgotten."""
+        if not self.alive or not self.was_away:
+            take()
+        elif isinstance(origin, Try):
+            origin.answered(103, "the node was away", None)
+        else:
+            origin(fx.Answer(Call(None, 0, *self.mesh.key, "", None, 0.0, 0.0, b"", None), 103, b"", "the node was away", None))
 
     def take(
         self,

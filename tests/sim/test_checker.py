@@ -37,6 +37,7 @@ from edged.core.window import Window
 from . import alarms as model
 from . import leasing
 from .mesh import ANY, Aim, failure
+from .node import Node
 
 WORLDS = 1000
 
@@ -261,6 +262,11 @@ def served_on_after_its_end(patch: Patch) -> None:
     patch.setitem(seat.STORE, S.RELEASING, released)
 
 
+def calls_from_before_a_pause_are_run(patch: Patch) -> None:
+    """A first try that lay in a paused node's socket is taken, though it may have been repeated, run and forgotten."""
+    patch.setattr(Node, "stale", lambda self, take, origin: take())
+
+
 DEFECTS: dict[Callable[[Patch], None], Aim] = {
     no_epoch_fence: ANY,
     window_lost_on_externalize: ANY,
@@ -278,6 +284,7 @@ DEFECTS: dict[Callable[[Patch], None], Aim] = {
     clocks_of_machines_are_compared: Aim(("client_lost",)),
     taken_whatever_the_lease_says: Aim(("store_slow", "node_cut")),
     an_absence_goes_unnoticed: Aim(("node_paused",)),
+    calls_from_before_a_pause_are_run: Aim(("node_paused", "client_lost"), keep=4),
     a_late_retry_is_run: Aim(("client_lost", "store_lost")),
     copies_are_thrown_away: Aim(("node_cut", "node_paused")),
     an_alarm_runs_as_often_as_it_is_fired: ANY,

@@ -40,7 +40,10 @@ class WireClient:
                 if isinstance(message, m.Result | m.Error | m.Reply) and message.id == id_:
                     self._inbox.remove(message)
                     return message
-            self._inbox += self._connection.receive(self._recv())
+            messages = self._connection.receive(self._recv())
+            for ping in (message for message in messages if isinstance(message, m.Ping)):
+                self._sock.sendall(encode(m.Pong(ping.nonce)))
+            self._inbox += messages
 
     def once(
         self,
@@ -53,13 +56,30 @@ class WireClient:
         timeout_ms: int = 5000,
     ) -> tuple[Any, dict[str, Any]]:
         """One attempt; the value and the meta. Raises CallError."""
+        return self.outcome(self.send(function, session, method, *args, call_id=call_id, attempt=attempt, timeout_ms=timeout_ms))
+
+    def send(
+        self,
+        function: str,
+        session: str | None,
+        method: str,
+        *args: Any,
+        call_id: bytes | None = None,
+        attempt: int = 0,
+        timeout_ms: int = 5000,
+    ) -> int:
+        """Call without waiting; the id for `outcome`."""
         self._id += 1
         meta = {"attempt": attempt} if attempt else None
         body = pack(list(args))
         self._sock.sendall(
             encode(m.Invoke(self._id, function, session, method, call_id, timeout_ms, body, meta))
         )
-        answer = self._answer(self._id)
+        return self._id
+
+    def outcome(self, id_: int) -> tuple[Any, dict[str, Any]]:
+        """Of a `send`: the value and the meta. Raises CallError."""
+        answer = self._answer(id_)
         if isinstance(answer, m.Error):
             raise call_error(answer.code, answer.message, answer.meta)
         assert isinstance(answer, m.Result)
