@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edged_protocol.ids import valid_name
+from edged_protocol.limits import MAX_STATE, MIB
 
 from . import schema as s
 from .records import Mode
 from .schema import REQUIRED, Field, Mistakes
 
 __all__ = ["Manifest", "Mistakes", "parse_manifest"]
+
+
+LARGE = (
+    f"is more than the {MAX_STATE // MIB} MiB that a store takes: a larger state moves between nodes, but it is not saved"
+    " and cannot become remote-state"
+)
+"""What is said of a state's `max_bytes`."""
 
 
 def _name(value: Any) -> str:
@@ -172,6 +180,7 @@ class Manifest:
         """What it asks for and does not get: for whoever deploys it. The defaults promise nothing."""
         return [f"{name} {why}" for name, why, asked in (
             ("[limits] cpu", "is not enforced: a container takes what the machine has free", self.limits.cpu != 1.0),
+            ("[state] max_bytes", LARGE, self.state.max_bytes > MAX_STATE),
             ("[state] schema", "is not looked at: the function has to know its older states", self.state.schema != 1),
         ) if asked]  # fmt: skip
 

@@ -16,7 +16,7 @@ from edged.core.records import SessionKey
 from edged_protocol import messages as m
 from edged_protocol.codec import decode_answer, encode
 from edged_protocol.connection import Connection
-from edged_protocol.limits import MAX_BODY, MAX_FRAME_TRUSTED, PROTO
+from edged_protocol.limits import MAX_BODY, MAX_STATE, PROTO
 
 from .deployed import Deployed, Done, Worker, shared_methods
 from .farewell import Farewell
@@ -71,7 +71,7 @@ class Workers:
         self.slots = Slots(slots, self.versions, self.end)
         self._welcome = {
             "proto": PROTO,
-            "max_frame": MAX_FRAME_TRUSTED,
+            "max_frame": MAX_STATE,
             "max_inflight": 64,
             **welcome,
         }

@@ -18,6 +18,9 @@ MAX_FRAME = MAX_BODY + 64 * KIB
 MAX_FRAME_TRUSTED = 20 * MIB
 """Between nodes and to containers, where a session's state travels beside the body."""
 
+MAX_STATE = MAX_FRAME_TRUSTED - 1 * MIB
+"""A state that a store is given or gives back, deltas on it included; what the session remembers travels beside it."""
+
 MAX_FRAME_HANDSHAKE = 4 * KIB
 """Before WELCOME a stranger may make us hold this much."""
 

@@ -217,6 +217,22 @@ def test_a_state_beyond_what_the_version_allows_is_not_made_local(nodes: Nodes, 
             operator.call("keyed", "s", "incr")
 
 
+def test_a_state_too_large_for_the_store_stays_local_and_says_so(nodes: Nodes, tmp_path: Path) -> None:
+    """Of what may exceed what a store takes the deploy warns; such a session cannot be externalized, goes on, and moves."""
+    addresses = started(nodes, keyed(tmp_path, **CHECKPOINT))
+    with closing(WireClient(addresses[0], "operator")) as operator:
+        said = operator.deploy(keyed(tmp_path, CODE + "\n", **CHECKPOINT))
+        assert any(warning.startswith("[state] max_bytes") for warning in said["warnings"])
+        operator.request("session.localize", {**KEY, "to": "b"})
+        for first in range(0, 20 * 16, 16):
+            operator.call("keyed", "s", "fill", first, 16, 64 * 1024)
+        refused(operator, "externalize", 205, "the state takes")
+        found = operator.request("session.get", KEY)
+        assert (found["mode"], found["node"], found["serving"]) == ("local", "b", True)
+        assert operator.request("session.migrate", {**KEY, "to": "c"})["node"] == "c"
+        assert operator.call("keyed", "s", "get", "k319") == bytes(64 * 1024)
+
+
 def test_a_session_that_changes_as_fast_as_it_is_copied_is_not_moved_unless_forced(nodes: Nodes, tmp_path: Path) -> None:
     """With no pause allowed the move ends as not converging and the session goes on; forced, it moves."""
     sections = {**LARGE, "modes": 'max_pause = "1ms"'}

@@ -56,5 +56,8 @@ def test_a_manifest_tells_what_it_asks_for_in_vain() -> None:
     assert parse_manifest(head).warnings == []
     [cpu] = parse_manifest(head + "[limits]\ncpu = 0.5\n").warnings
     assert cpu.startswith("[limits] cpu is not enforced")
+    assert parse_manifest(head + '[state]\nmax_bytes = "19MiB"\n').warnings == []
+    [large] = parse_manifest(head + '[state]\nmax_bytes = "20MiB"\n').warnings
+    assert large.startswith("[state] max_bytes is more than the 19 MiB that a store takes")
     [schema] = parse_manifest(head + "[state]\nschema = 2\n").warnings
     assert schema.startswith("[state] schema is not looked at")

@@ -8,6 +8,8 @@ has to take them all. After a write whose outcome was not told the next one is w
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from edged_protocol.limits import MAX_STATE
+
 from ..records import MAX_DELTAS, Record
 
 WORTH = 4096
@@ -31,9 +33,14 @@ class Basis:
     behind: int = 0
     count: int = 0
 
+    @property
+    def room(self) -> int:
+        """Bytes that a delta may have: no more than the state, and all of them together still fit into a frame."""
+        return min(self.size, MAX_STATE - self.size - self.behind)
+
     def since(self, worth: int) -> int | None:
         """The place a delta has to begin at; None: the state has to be written whole."""
-        short = self.count < MAX_DELTAS and self.behind <= self.size
+        short = self.count < MAX_DELTAS and self.behind <= self.size and self.room > 0
         return self.serial if short and self.size >= worth else None
 
     def loaded(self, record: Record, serial: int | None) -> None:

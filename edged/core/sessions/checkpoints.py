@@ -64,7 +64,7 @@ def take(actor: Actor, token: int, **params: Any) -> Control:
     since = actor.basis.since(actor.rules.deltas_from) if actor.deltas else None
     if since is None:
         return Control(actor.container, "worker.snapshot", None, token, params)
-    limits = {"since": since, "limit": actor.basis.size, "digest": False}
+    limits = {"since": since, "limit": actor.basis.room, "digest": False}
     return Control(actor.container, "worker.delta", None, token, {**params, **limits})
 
 
