@@ -27,7 +27,8 @@ def test_no_acknowledged_call_is_lost_with_a_target_that_the_record_names(durabi
     assert not told.failures, told.failures
     assert told.counts["handed over"] > 10, "hardly ever did the record name a target that was dead"
     assert told.counts["overtaken"] == 0
-    assert told.counts["regained"] > 0 or durability == "sync"
+    # Of the other classes the record has nearly always everything; `tests/e2e/test_target_lost.py` has one where it has not.
+    assert told.counts["regained"] > 0 or durability != "none"
 
 
 def test_a_copy_that_is_not_kept_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
