@@ -45,18 +45,9 @@ class WireClient:
                 self._sock.sendall(encode(m.Pong(ping.nonce)))
             self._inbox += messages
 
-    def once(
-        self,
-        function: str,
-        session: str | None,
-        method: str,
-        *args: Any,
-        call_id: bytes | None = None,
-        attempt: int = 0,
-        timeout_ms: int = 5000,
-    ) -> tuple[Any, dict[str, Any]]:
-        """One attempt; the value and the meta. Raises CallError."""
-        return self.outcome(self.send(function, session, method, *args, call_id=call_id, attempt=attempt, timeout_ms=timeout_ms))
+    def once(self, function: str, session: str | None, method: str, *args: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """One attempt, with the options of `send`; the value and the meta. Raises CallError."""
+        return self.outcome(self.send(function, session, method, *args, **options))
 
     def send(
         self,
