@@ -34,6 +34,8 @@ class Agent:
     def __init__(self, node: "Node") -> None:
         self._node = node
         self.ledger = Ledger()
+        self.notes = {S.READING: self.ledger.read, S.COMMITTING: self.ledger.committed}
+        """What is noted of the time for which the store is asked, by the state of the session that asks."""
         self.heard: dict[str, Peer] = {}
         self.told: Peer | None = None
         self._room: dict[str, int] = {}

@@ -19,7 +19,7 @@ from edged.core.sessions import Seat
 from .account import Account, Growth, Latency, Result, latency
 from .clients import Client
 from .clock import Clock
-from .node import Node, rules_of
+from .node import Node
 from .scenario import Failure, Scenario
 from .store import Store
 from .visits import Hop, Visit
@@ -63,7 +63,7 @@ class Mesh:
         self.clock = Clock()
         self.store = Store(self.clock, scenario.store_delay, scenario.store_speed)
         self.account = Account(scenario.warmup)
-        self.rules = {name: rules_of(function) for name, function in scenario.functions.items()}
+        self.rules = {name: function.rules for name, function in scenario.functions.items()}
         self.states = {name: bytes(function.state) for name, function in scenario.functions.items()}
         self._watches: dict[str, set[Hop]] = {}
         self._lives = 0

@@ -15,7 +15,7 @@ from edged.core.calls import Call
 from edged.core.records import SessionKey
 from edged.core.rests import Rests
 from edged.core.routing import Anywhere, Here, Router, There
-from edged.core.sessions import Rules, Seat
+from edged.core.sessions import Seat
 from edged_protocol.limits import MAX_HOPS
 
 from .agent import Agent
@@ -33,19 +33,6 @@ WRONG_PLACE = (102, 103, 105)
 NOT_RUN_THERE = (101, 102, 104)
 ALONE = b"alone"
 """Stands for the state of a call that no session's actor knows of."""
-
-
-def rules_of(function: Function) -> Rules:
-    """As the manifest says."""
-    return Rules(
-        ("remote", "local"),
-        function.dwell,
-        function.queue,
-        1,
-        function.durability,
-        function.calls,
-        function.seconds,
-    )
 
 
 class Node:
@@ -314,7 +301,12 @@ class Node:
         self.containers.end(effect.container)
 
     def _ask(self, seat: Seat, effect: fx.Ask) -> None:
+        note = self.agent.notes.get(seat.state)
+        asked = self.clock.now
+
         def done(outcome: Any) -> None:
+            if note is not None:
+                note(seat.key.function, self.clock.now - asked)
             if self._current(seat):
                 self.perform(seat, seat.on_store(effect.token, outcome, self.clock.now))
 

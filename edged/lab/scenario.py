@@ -11,6 +11,7 @@ from typing import Any
 from edged.core import schema as s
 from edged.core.planning.view import Settings
 from edged.core.schema import Field, Mistakes
+from edged.core.sessions import Rules
 
 MAX_NODES = 64
 MAX_CLIENTS = 100_000
@@ -130,6 +131,11 @@ class Function:
     seconds: float
     balance: str
     overlapping: bool
+
+    @property
+    def rules(self) -> Rules:
+        """As its manifest would say."""
+        return Rules(("remote", "local"), self.dwell, self.queue, 1, self.durability, self.calls, self.seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,16 @@ def test_nodes_ask_of_each_other_what_daemons_do() -> None:
     assert TAKE.keys() == STEPS.keys()
 
 
+def test_what_the_store_takes_counts() -> None:
+    """Nodes measure what remote-state calls wait for the store; without that a session whose calls are short
+    would have nothing to win."""
+    mesh = Mesh(factory(""), DYNAMIC)
+    result = mesh.run()
+    # One read is enough for calls that follow each other.
+    assert all(0.01 < node.agent.ledger.times("f").store < 0.0201 for node in mesh.nodes.values())
+    assert result.share_local > 0.3
+
+
 def test_a_trace_is_played_as_it_is(tmp_path: Path) -> None:
     """Calls come at the times of the file, of the clients of the file."""
     (tmp_path / "calls.csv").write_text("1.0,0\n1.5,1\n2.0,0\n")

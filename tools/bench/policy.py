@@ -209,7 +209,7 @@ def quiet(runs: Runs, scale: float, verdict: Verdicts) -> None:
         clients = sum(group.count for group in found[name].clients)
         rates = "".join(f" {rate:8.3f}" for rate in result.moves_by_quarter)
         calls = result.latency["all"].calls
-        print(f"{name:>16} {clients:8} {calls:10,}{rates}{verdict(result.moves_by_quarter[-1] <= STILL, result.rounds <= 1)}", flush=True)
+        print(f"{name:>16} {clients:8} {calls:10,}{rates}{verdict(calls > 0, result.moves_by_quarter[-1] <= STILL, result.rounds <= 1)}", flush=True)
 
 
 TABLES = {1: formula, 2: optimum, 3: steps, 4: wishes, 5: traffic, 6: quiet}
