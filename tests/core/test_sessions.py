@@ -356,3 +356,20 @@ def test_only_a_local_session_ends_by_its_owner() -> None:
     called(world, 1)
     world.want("a", "end")
     assert [code for code, _ in world.done] == [201]
+
+
+def test_a_piece_of_another_move_is_refused() -> None:
+    """What a target has of one move is never mixed with another's; a piece that it has is answered, and not taken again."""
+    world = World(3)
+    seat, move = world.seats["b"], bytes(16)
+    told: list[int] = []
+    asker = lambda code, message, _: told.append(code)  # noqa: E731
+    world.do("b", seat.invited(asker, "a", move, 0.0))
+    world.run()
+    piece = {"n": 1, "more": True, "whole": True}
+    for which in (b"another" + bytes(9), move, move):
+        world.do("b", seat.piece(asker, {**piece, "move": which}, b"12", 0.1))
+    world.do("b", seat.piece(asker, {"n": 2, "more": False, "whole": True, "move": move}, b"3", 0.1))
+    assert told == [0, 103, 0, 0, 0]
+    assert seat.arrival is not None
+    assert seat.arrival.whole == b"123"
