@@ -83,7 +83,9 @@ def test_the_wheel_declares_its_programs(dist_info: zipfile.Path) -> None:
 
 def test_an_unpacked_wheel_imports_by_itself(wheel: zipfile.Path, tmp_path: Path) -> None:
     """What is installed is complete: all three names come out of the wheel, away from the sources."""
-    wheel.root.extractall(tmp_path)
+    assert wheel.root.filename is not None
+    with zipfile.ZipFile(wheel.root.filename) as archive:  # in 3.11.2 the path's own root lists folders that are not in it
+        archive.extractall(tmp_path)
     program = (
         "import edged.cli, edged.daemon.main, edged.sdk, edged_protocol.connection, edgectl.cli\n"
         "for module in (edged, edged_protocol, edgectl): print(module.__file__)\n"
