@@ -97,6 +97,14 @@ def test_what_a_person_reads(broker: FakeBroker, words: list[str], verb: str, an
     assert [part for part in read if part not in told] == []
 
 
+def test_a_curve_that_never_ends_has_no_cliff(broker: FakeBroker) -> None:
+    """When every session could be local, nothing is said of what is beyond."""
+    broker.replies("policy.what_if", {**WHAT_IF, "cliff": 2, "points": WHAT_IF["points"][:3]})
+    told = run(broker, "policy", "what-if").stdout
+    assert "with 2 it would be 6.0 ms" in told
+    assert "beyond" not in told
+
+
 def test_a_plot_leaves_the_document_alone(broker: FakeBroker) -> None:
     """With -o json the curve goes to stderr."""
     broker.replies("policy.what_if", WHAT_IF)

@@ -94,7 +94,9 @@ def _standing(said: Mapping[str, Any]) -> list[str]:
         return ["with no number of local sessions does the pool keep up: more containers or fewer calls"]
     is_, might = by_k.get(now, {}).get("mean_ms"), by_k.get(best, {}).get("mean_ms")
     here = f"{now} sessions are local" + (f", {is_} ms a call is expected" if is_ is not None else ": the pool does not keep up")
-    return [f"{here}; with {best} it would be {might} ms; beyond {cliff} the pool does not keep up"]
+    further = isinstance(cliff, int) and any(isinstance(k, int) and k > cliff for k in by_k)
+    edge = f"; beyond {cliff} the pool does not keep up" if further else ""
+    return [f"{here}; with {best} it would be {might} ms{edge}"]
 
 
 def _curve(said: Mapping[str, Any]) -> Any:
