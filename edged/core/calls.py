@@ -19,7 +19,7 @@ class Call:
 
     __slots__ = (
         "alarm", "answered", "arrived", "attached", "attempt", "away", "body", "call_id", "chain", "container",
-        "deadline", "deltas", "entry", "function", "holds", "hops", "method", "mode", "origin", "prefer", "reroutes",
+        "deadline", "deltas", "entry", "function", "heavy", "holds", "hops", "method", "mode", "origin", "prefer", "reroutes",
         "sent_at", "sent_to", "serial", "session", "started", "state", "state_seconds", "traceparent", "tries",
     )  # fmt: skip
 
@@ -58,6 +58,8 @@ class Call:
         self.deltas: tuple[bytes, ...] = ()
         """On `state`."""
         self.entry: Any = None
+        self.heavy = 0
+        """Bytes of its body that count as in hand."""
         self.holds = False
         self.hops = 0
         self.mode: str | None = None

@@ -65,6 +65,7 @@ class Inside:
 
     def __init__(self) -> None:
         self.inflight = 0
+        self.heavy = 0
         self.waiting: dict[int, Told] = {}
         self._answers: list[bytes] = []
 

@@ -72,6 +72,8 @@ class Link:
         self.stale_until = 0.0
         """Until this PONG, or this time: what is read may have been sent long ago."""
         self.inflight = 0
+        self.heavy = 0
+        """Bytes of its calls in hand (`burden`)."""
         self.waiting: dict[int, Any] = {}
         self.reason = ""
 

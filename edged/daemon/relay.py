@@ -21,6 +21,7 @@ from edged_protocol.codec import encode, encode_invoke, encode_result
 from edged_protocol.ids import valid_session
 from edged_protocol.limits import MAX_HOPS, MAX_INFLIGHT, MAX_TIMEOUT_MS
 
+from .burden import LIGHT, Burden
 from .deployed import Done
 from .link import Link
 from .measuring import Measuring
@@ -66,6 +67,7 @@ class Relay:
         """The node is about to stop: it finishes what it has and takes no more."""
         self.served = 0
         self.measuring = Measuring()
+        self._burden = Burden()
 
     def touch(self, link: Link) -> None:
         """`link` has bytes for the next `settle`."""
@@ -109,6 +111,11 @@ class Relay:
         if session is not None and not valid_session(session):
             self._say(call, 201, "not a session key")
             return
+        if len(body) > LIGHT:
+            if not self._burden.take(link, len(body)):
+                self._say(call, 101, "too many bytes of calls in flight")
+                return
+            call.heavy = len(body)
         if among is not None:
             among.append(call)
         link.inflight += 1
@@ -303,6 +310,8 @@ class Relay:
         if call.holds:
             call.holds = False
             link.inflight -= 1
+            if call.heavy:
+                self._burden.drop(link, call.heavy)
         if not call.answered:
             call.answered = True
             self.served += 1
@@ -358,6 +367,8 @@ class Relay:
         if call.holds:
             call.holds = False
             call.origin[0].inflight -= 1
+            if call.heavy:
+                self._burden.drop(call.origin[0], call.heavy)
 
     def send_answer(self, answer: fx.Answer) -> None:
         """To one caller; what comes later is for nobody."""
