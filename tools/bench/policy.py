@@ -5,7 +5,7 @@
 3. 50 clients, then 110, then 70: how long queues grow.
 4. Application-triggered transitions with as many containers as the provisioning formula says.
 5. Every scenario of configs/scenarios: bytes to the store beside all-remote, moves once all is settled.
-6. The same scenarios without what changes in them (wishes, clients that move or come and go, lost nodes): moves by hour.
+6. The same scenarios without what changes in them (wishes, bursts, clients that move or come, lost nodes): moves by hour.
 
 What is not as claimed is marked MISSED, and the exit code is 1 then.
 
@@ -195,7 +195,8 @@ def traffic(runs: Runs, scale: float, verdict: Verdicts) -> None:
 def still(scenario: Scenario, hours: float) -> Scenario:
     """A scenario in which nothing changes but by chance."""
     stay = [group for group in scenario.clients if group.until >= scenario.duration]
-    groups = tuple(replace(group, since=0.0, roams=0.0, local_share=0.0, local_rate=None) for group in stay)
+    steady = {"since": 0.0, "roams": 0.0, "local_share": 0.0, "local_rate": None, "arrivals": "poisson"}
+    groups = tuple(replace(group, **steady) for group in stay)
     return replace(scenario, clients=groups, failures=(), duration=hours * 3600, warmup=0.0)
 
 
