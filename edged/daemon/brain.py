@@ -112,7 +112,7 @@ class Brain:
         now = trio.current_time()
         for number in self._others_freezes():
             self.follow_freeze(number)
-        self.ledger.keep(frozenset(self._node.workers.functions))
+        self.ledger.keep(frozenset(self._node.workers.served.functions))
         view = await self.view(now)
         found, self._figures = await trio.to_thread.run_sync(_thought, view, now)
         self.last, self._room = found, dict(found.room)
@@ -176,7 +176,7 @@ class Brain:
         """Whether a session may have what its application wants now; what it may not, it may have later."""
         now = trio.current_time()
         self.ledger.wished(key, wanted, now)
-        version, seat = self._node.workers.version_for(*key), self._node.relay.seats.get(key)
+        version, seat = self._node.workers.served.version_for(*key), self._node.relay.seats.get(key)
         policy = version.spec.manifest.modes.policy if version else "pinned-remote"
         if policy != "auto" or wanted == "remote" or seat is None or seat.local:
             return not policy.startswith("pinned")
@@ -225,14 +225,14 @@ class Brain:
         """This node's sessions and containers, and what the others tell. A session that moves meanwhile is seen before
         or after: what follows is checked when it is done."""
         node = self._node
-        rows: dict[str, list[Session]] = {name: [] for name in node.workers.functions}
+        rows: dict[str, list[Session]] = {name: [] for name in node.workers.served.functions}
         for number, key in enumerate(self._known(now)):
             if number % AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
             mode = self._mode(key, now)
             if mode is not None and key.function in rows:
                 rows[key.function].append(self._session(key, mode, now))
-        functions = tuple(self._function(name, tuple(row)) for name, row in rows.items() if name in node.workers.functions)
+        functions = tuple(self._function(name, tuple(row)) for name, row in rows.items() if name in node.workers.served.functions)
         settings = replace(self.settings, frozen=self.frozen)
         bytes_ = node.config.capacity.memory, self.memory_used
         return View(node.name, node.workers.slots.total, functions, tuple(self._peers()), *bytes_, settings)
@@ -249,7 +249,7 @@ class Brain:
         if seat is not None and seat.local:
             return "local"
         elsewhere = self.ledger.entrance(key) or isinstance(self._node.router.route(*key, 0), There)
-        version = self._node.workers.version_for(*key)
+        version = self._node.workers.served.version_for(*key)
         idle = version.spec.manifest.modes.idle if version is not None else 0.0
         return None if elsewhere or (idle and self.ledger.quiet(key, now) >= idle) else "remote"
 
@@ -258,7 +258,7 @@ class Brain:
         return self.ledger.session(key, mode, now, 0, self._node.seating.rests.since(key), held[0] if held else None)
 
     def _function(self, name: str, sessions: tuple[Session, ...]) -> Function:
-        version = self._node.workers.functions[name]
+        version = self._node.workers.served.functions[name]
         modes, pool, times = version.spec.manifest.modes, version.pool.statistics(), self.ledger.times(name)
         return Function(
             name,

@@ -141,7 +141,7 @@ async def _restore(node: "Node", key: SessionKey, aside: fx.Aside) -> None:
 
 
 def _write(node: "Node", key: SessionKey, record: Record, aside: fx.Aside) -> Write:
-    version = node.workers.version_for(*key)
+    version = node.workers.served.version_for(*key)
     return Write(
         key=key,
         expect_epoch=record.epoch,

@@ -50,7 +50,7 @@ def _lease(node: "Node", key: SessionKey, record: Record) -> tuple[str, int] | N
         return None
     if owner == node.name and record.owner_boot != node.boot:
         return None  # a former life of this node
-    lost, version = node.leasing.core.lost.get(owner), node.workers.version_for(*key)
+    lost, version = node.leasing.core.lost.get(owner), node.workers.served.version_for(*key)
     holds = version is None or version.spec.manifest.durability.on_partition == "hold"
     if lost is None or (holds and not lost.forgotten):
         raise CallError(Code.OWNER_UNREACHABLE, f"the session is local on {owner}", {"home": owner})

@@ -55,7 +55,7 @@ class Expiring:
                 log.exception("sessions could not expire")
 
     async def _rounds(self) -> None:
-        due = {(name, f.spec.manifest.state.ttl) for name, f in self._node.workers.functions.items()}
+        due = {(name, f.spec.manifest.state.ttl) for name, f in self._node.workers.served.functions.items()}
         mine = {(name, ttl) for name, ttl in due if ttl and self._mine(name)}
         for gone in self._of.keys() - mine:
             del self._of[gone], self._next[gone]

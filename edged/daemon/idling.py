@@ -61,7 +61,7 @@ class Idling:
 
     def _idle(self, now: float) -> Iterator[Idle]:
         for key, seat in self._relay.seats.items():
-            version = self._workers.version_for(*key)
+            version = self._workers.served.version_for(*key)
             if version is None or not seat.local or seat.own:
                 continue
             move = self._due(version.spec.manifest, key, seat, now)

@@ -65,7 +65,7 @@ class Figures(Collector):
         yield GaugeMetricFamily("edged_sessions_frozen", "Sessions whose record went back.", value=frozen)
 
     def _of_functions(self) -> Iterator[Metric]:
-        pools = {name: deployed.pool.statistics() for name, deployed in sorted(self._node.workers.functions.items())}
+        pools = {name: deployed.pool.statistics() for name, deployed in sorted(self._node.workers.served.functions.items())}
         for name, about in (
             ("containers", "Containers of the function's pool."),
             ("busy", "Containers of the pool that run a call."),

@@ -120,7 +120,7 @@ class Moves:
         """Raises CallError for what this node cannot do; a session that is here may always leave."""
         if move == "localize":
             self._check_open()
-        if key not in self._relay.seats and key.function not in self._workers.functions:
+        if key not in self._relay.seats and key.function not in self._workers.served.functions:
             raise call_error(Code.NO_CAPACITY, f"{self._node} does not run {key.function}")
 
     def _check_open(self) -> None:
@@ -138,7 +138,7 @@ class Moves:
 
     def _check_version(self, key: SessionKey, hash_: Any) -> None:
         """A state goes only to the version that it comes from: another one may not understand it."""
-        function = self._workers.version_for(*key)
+        function = self._workers.served.version_for(*key)
         if function is None:
             raise call_error(Code.NO_SUCH_FUNCTION, f"{self._node} does not run {key.function}")
         if hash_ is not None and hash_ != function.spec.hash:

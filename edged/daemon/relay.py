@@ -91,7 +91,7 @@ class Relay:
         """A call from a device, an operator, another node, or a container, whose calls it joins (`nested`)."""
         id_, function, session, method, call_id, timeout, body, meta, _ = message
         if not 0 < timeout <= MAX_TIMEOUT_MS:
-            timeout = MAX_TIMEOUT_MS if timeout else self.workers.default_timeout(function)
+            timeout = MAX_TIMEOUT_MS if timeout else self.workers.served.default_timeout(function)
         serial, deadline = next(self._serials), now + timeout / 1000
         call = Call((link, id_), serial, function, session, method, call_id, now, deadline, body, meta)
         if link.role != "node":

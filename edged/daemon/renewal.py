@@ -51,7 +51,7 @@ class Renewal:
         return [key for key in idle if key not in self._failed and not self._relay.seats[key].own]
 
     def _is_old(self, key: SessionKey, seat: Seat) -> bool:
-        worker, version = seat.container, self._workers.version_for(*key)
+        worker, version = seat.container, self._workers.served.version_for(*key)
         mine = isinstance(worker, Worker) and seat.local
         return mine and version is not None and worker.function is not version
 

@@ -58,7 +58,7 @@ class Seating:
         """The session's actor on this node, made when it is not there."""
         seat = self._seats.get(key)
         if seat is None:
-            version = self._relay.workers.version_for(*key)
+            version = self._relay.workers.served.version_for(*key)
             assert version is not None
             candidates = partial(self._relay.router.nodes_for, key.function)
             seat = Seat(key, self._node, self._leases.boot, rules_of(version), self._leases, candidates, self.rests)

@@ -124,7 +124,7 @@ def _in_memory(node: "Node", key: SessionKey) -> m.Map | None:
 
 def _durability(node: "Node", key: SessionKey, mode: Mode) -> m.Map:
     """What its function says of a crash, where it is known; of a remote-state session nothing is only in memory."""
-    version = node.workers.version_for(*key)
+    version = node.workers.served.version_for(*key)
     if version is None:
         return {"durability": None, "on_partition": None, "crash_loses": None}
     says = version.spec.manifest.durability

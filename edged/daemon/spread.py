@@ -70,7 +70,7 @@ class Spread:
     def _may_leave(self, call: Call) -> bool:
         if call.session is None:
             return True
-        if call.prefer == "local" or self._workers.starts_local(call.function):
+        if call.prefer == "local" or self._workers.served.starts_local(call.function):
             return False
         seat = self._seats.get(SessionKey(call.function, call.session))
         return seat is None or (seat.quiet and not seat.local)

@@ -165,7 +165,7 @@ async def status(node: "Node") -> m.Map:
             "remote": None if rows is None else sum(row.mode == "remote" and not row.ended for _, row in rows),
             "more": rows is not None and len(rows) == MAX_PAGE,
         },
-        "functions": len(node.workers.functions),
+        "functions": len(node.workers.served.functions),
         "calls": node.relay.served,
         "connections": len(node.connections.links),
         "gossip": {

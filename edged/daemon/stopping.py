@@ -43,7 +43,7 @@ class Stopping(Emptying):
 
     def _busy(self) -> bool:
         """Whether calls are in hand; those that wait are refused, which makes room for the next ones."""
-        for function in self._workers.versions():
+        for function in self._workers.served.versions():
             while waiting := function.pool.drain_queue():
                 for call in waiting:
                     self._relay.call_lost(call, Code.DRAINING, "the node is stopping")
@@ -60,7 +60,7 @@ class Stopping(Emptying):
     def _stays(self, key: SessionKey, seat: Seat) -> None:
         """A checkpoint is all there is, if its function has those."""
         self._staying.add(key)
-        function = self._workers.version_for(*key)
+        function = self._workers.served.version_for(*key)
         if function is not None and function.spec.manifest.durability.local == "none":
             self._given_up.add(key)
         self._relay.seating.perform(seat, lambda s: s.on_timer(CHECKPOINT, trio.current_time()))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from edged.core.calls import Call
-from edged.core.catalogue import in_canary
 from edged.core.records import SessionKey
 from edged_protocol import messages as m
 from edged_protocol.codec import decode_answer, encode
@@ -24,15 +23,13 @@ from .heeded import breach, heeded
 from .host import Host, Spec, StartFailed
 from .hub import Hub
 from .link import Link
+from .served import Served
 from .slots import Slots
 
 if TYPE_CHECKING:
     from .nested import Nested
 
 log = logging.getLogger(__name__)
-
-DEFAULT_MS = 2000
-"""`[calls] deadline`, where the function is not known."""
 
 STEAL_AFTER = 0.005
 """Seconds a call may run before those held behind it are given to other containers."""
@@ -43,12 +40,6 @@ TELL_AGAIN = 0.02
 
 WAITS_FOR_ITSELF = "all containers of the function wait for calls that wait for a container of it"
 """Why a call that was made by one of them is refused: no time would help."""
-
-
-def _kept(old: dict[str, Deployed], spec: Spec) -> Deployed:
-    """The version as it runs already, taken out of `old`, or anew."""
-    known = old.pop(spec.hash, None)
-    return Deployed(spec) if known is None else known
 
 
 class Workers:
@@ -68,7 +59,8 @@ class Workers:
         hub: Hub,
     ) -> None:
         self._host = host
-        self.slots = Slots(slots, self.versions, self.end)
+        self.served = Served()
+        self.slots = Slots(slots, self.served.versions, self.end)
         self._welcome = {
             "proto": PROTO,
             "max_frame": MAX_STATE,
@@ -83,8 +75,6 @@ class Workers:
         self._settle = settle
         self._hub = hub
         self._nursery: trio.Nursery | None = None
-        self.functions: dict[str, Deployed] = {}
-        self._canaries: dict[str, tuple[Deployed, int]] = {}
         self._hungry: set[Deployed] = set()
         self._starved: dict[Deployed, None] = {}
         """Want a container and found no slot, who has waited longest first: fed again whenever something has happened."""
@@ -116,55 +106,31 @@ class Workers:
     @property
     def offered(self) -> list[str]:
         """The functions that calls may come here for."""
-        return [] if self.resting else sorted(self.functions)
-
-    def versions(self) -> list[Deployed]:
-        """All that is served, canaries too."""
-        return [*self.functions.values(), *(canary for canary, _ in self._canaries.values())]
+        return [] if self.resting else sorted(self.served.functions)
 
     def hashes(self) -> set[str]:
         """The versions that are served here or whose containers run."""
         running = {worker.function.spec.hash for worker in self.slots.alive}
-        return running | {version.spec.hash for version in self.versions()}
+        return running | {version.spec.hash for version in self.served.versions()}
 
     def at_once(self, name: str) -> bool:
         """Whether a call of `name` would not wait here."""
-        function = self.functions.get(name)
+        function = self.served.functions.get(name)
         return function is not None and function.pool.at_once(self.slots.spare)
 
     def figures(self, name: str) -> tuple[int, int, int, int, int] | None:
         """For other nodes, of a function offered here (`core.balancing.Load`)."""
-        function = self.functions.get(name)
+        function = self.served.functions.get(name)
         if function is None or self.resting:
             return None
         return function.pool.figures(self.slots.spare)
 
-    def default_timeout(self, name: str) -> int:
-        """Milliseconds for a call that says none."""
-        function = self.functions.get(name)
-        return DEFAULT_MS if function is None else int(function.spec.manifest.calls.deadline * 1000)
-
-    def starts_local(self, name: str) -> bool:
-        """Whether sessions of `name` begin local-state, or are never anything else."""
-        function = self.functions.get(name)
-        if function is None:
-            return False
-        modes = function.spec.manifest.modes
-        return "local" in modes.allow and (modes.start == "local" or "remote" not in modes.allow)
-
-    def version_for(self, name: str, key: str) -> Deployed | None:
-        """What a session gets, or a call by a key of its own."""
-        if name in self._canaries:
-            canary, share = self._canaries[name]
-            if in_canary(key, share):
-                return canary
-        return self.functions.get(name)
-
     def submit(self, call: Call, now: float) -> str | None:
         """Queue a call for its function's pool; the reason when that is impossible."""
-        function = self.functions.get(call.function)
-        if self._canaries and call.function in self._canaries:
-            function = self.version_for(call.function, call.session or str(call.serial))
+        served = self.served
+        function = served.functions.get(call.function)
+        if served.canaries:
+            function = served.version_for(call.function, call.session or str(call.serial))
         if function is None:
             return f"{call.function} is not deployed here"
         if not function.pool.submit(call):
@@ -199,7 +165,7 @@ class Workers:
 
     def shut_out(self) -> list[Deployed]:
         """Versions whose calls no container will run unless a session leaves: all slots are sessions' own."""
-        return [version for version in self.versions() if self._is_shut_out(version)]
+        return [version for version in self.served.versions() if self._is_shut_out(version)]
 
     def _is_shut_out(self, function: Deployed) -> bool:
         pool, slots = function.pool, self.slots
@@ -255,7 +221,7 @@ class Workers:
 
     def start_own(self, key: SessionKey, done: Callable[[Worker | None, str], None]) -> None:
         """A container for one session; `done` gets it, or None and why."""
-        function = self.version_for(*key)
+        function = self.served.version_for(*key)
         if function is None or self._nursery is None:
             done(None, f"{key.function} is not deployed here")
         elif self.resting:
@@ -437,7 +403,7 @@ class Workers:
 
     def look_after(self, now: float) -> None:
         """Once a second: end pool containers idle for longer than their function wants, count arrivals."""
-        for function in self.versions():
+        for function in self.served.versions():
             function.pool.sample(now)
             for worker in function.pool.idle(now, function.spec.manifest.pool.idle):
                 assert isinstance(worker, Worker)
@@ -449,27 +415,14 @@ class Workers:
         for fresh in filter(None, (spec, canary)):
             if self.slots.total:
                 await self._host.warm(fresh)
-        name = spec.manifest.name
-        old = self._taken_out(name)
-        self.functions[name] = _kept(old, spec)
-        if canary is not None:
-            self._canaries[name] = _kept(old, canary), share
-        await self._retire_all(old)
-        self.feed(self.functions[name], trio.current_time())
+        for old in self.served.put(spec, canary, share):
+            await self._retire(old)
+        self.feed(self.served.functions[spec.manifest.name], trio.current_time())
 
     async def remove(self, name: str) -> None:
         """Serve `name` no longer; calls that wait are answered."""
-        await self._retire_all(self._taken_out(name))
-
-    def _taken_out(self, name: str) -> dict[str, Deployed]:
-        """The versions of `name` by hash; none is served any more."""
-        stable = self.functions.pop(name, None)
-        canary, _ = self._canaries.pop(name, (None, 0))
-        return {version.spec.hash: version for version in (canary, stable) if version is not None}
-
-    async def _retire_all(self, old: dict[str, Deployed]) -> None:
-        for version in old.values():
-            await self._retire(version)
+        for old in self.served.take_out(name):
+            await self._retire(old)
 
     async def _retire(self, old: Deployed) -> None:
         for call in old.pool.drain_queue():

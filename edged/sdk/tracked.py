@@ -54,12 +54,15 @@ def unpack(data: bytes) -> Any:
 class Tracked(dict[Any, Any]):
     """A dict that can take back what was done to it, and below it, since `begin`."""
 
-    __slots__ = ("_bytes", "before", "log", "recording")
+    __slots__ = ("_bytes", "_taken", "before", "log", "recording")
 
     def __init__(self, values: Any = ()) -> None:
         super().__init__(values)
         self.before: dict[Any, Any] = {}
-        """Packed value before the call of each touched key, or _ABSENT; in order of the undo."""
+        """Packed value before the call of each touched key, or _ABSENT. A key stays in it until the call is over, since
+        another thread may look (`committed`)."""
+        self._taken: dict[Any, None] = {}
+        """The touched keys that were deleted, the last one last."""
         self.recording = False
         self.log: ChangeLog | None = None
         """Told of every key whose value another one took the place of, once somebody follows the state."""
@@ -99,7 +102,8 @@ class Tracked(dict[Any, Any]):
     def _removed(self, key: Any) -> None:
         """Deleted keys are restored in reverse order, so that popitem is undone exactly."""
         if key in self.before:
-            self.before[key] = self.before.pop(key)
+            self._taken.pop(key, None)
+            self._taken[key] = None
 
     def __getitem__(self, key: Any) -> Any:
         value = super().__getitem__(key)
@@ -219,7 +223,8 @@ class Tracked(dict[Any, Any]):
 
     def undo(self) -> None:
         """Every touched key as it was."""
-        for key, old in reversed(self.before.items()):
+        for key in (*(self.before.keys() - self._taken.keys()), *reversed(self._taken)):
+            old = self.before[key]
             if old is _ABSENT:
                 super().pop(key, None)
             else:
@@ -247,7 +252,7 @@ class Tracked(dict[Any, Any]):
 
     def _forget(self) -> None:
         self.recording = False
-        self.before = {}
+        self.before, self._taken = {}, {}
 
 
 def _growth(key: Any, old: Any, new: Any) -> int:

@@ -35,7 +35,10 @@ def brain(policy: str = "auto", bodies: dict[str, Any] | None = None) -> Brain:
         config=SimpleNamespace(capacity=SimpleNamespace(memory=1 << 30), policy=SimpleNamespace(guard=0.8, wish_guard=0.9, budget=2, hysteresis=0.02)),
         relay=SimpleNamespace(seats={}),
         router=SimpleNamespace(),
-        workers=SimpleNamespace(functions={}, slots=SimpleNamespace(total=4), version_for=lambda name, key: version if name == "f" else None),
+        workers=SimpleNamespace(
+            slots=SimpleNamespace(total=4),
+            served=SimpleNamespace(functions={}, version_for=lambda name, key: version if name == "f" else None),
+        ),
         gossip=SimpleNamespace(core=SimpleNamespace(members=lambda: members)),
     )
     return Brain(cast(Node, node), Ledger())

@@ -63,7 +63,7 @@ def a_node(store: FakeStore, lost: dict[str, Lost] | None = None, on_partition: 
         boot="a2",
         store=store,
         leasing=SimpleNamespace(core=SimpleNamespace(lost=lost or {})),
-        workers=SimpleNamespace(version_for=lambda *_: version),
+        workers=SimpleNamespace(served=SimpleNamespace(version_for=lambda *_: version)),
         router=SimpleNamespace(located=lambda *about: told.append(about)),
         alarms=SimpleNamespace(due=lambda key, at: told.append((key, at))),
         events=SimpleNamespace(note=lambda event, **about: told.append((event, about["cause"]))),

@@ -18,7 +18,8 @@ def due(settings: str, quiet: float, *, alarms: Alarms = NONE, held: object = No
     """What becomes of a session that was called so many seconds ago."""
     manifest = parse_manifest('[function]\nname = "f"\nentry = "f:fn"\n' + settings)
     seat = SimpleNamespace(called=100.0, alarms=alarms, local=local, own=[1] if running else [])
-    workers = SimpleNamespace(version_for=lambda *_: SimpleNamespace(spec=SimpleNamespace(manifest=manifest)))
+    version = SimpleNamespace(spec=SimpleNamespace(manifest=manifest))
+    workers = SimpleNamespace(served=SimpleNamespace(version_for=lambda *_: version))
     relay = SimpleNamespace(seats={KEY: seat})
     idling = Idling(cast(Any, relay), cast(Any, workers), cast(Any, None), lambda key, now: held)
     return [idle.move for idle in idling._idle(100.0 + quiet)]

@@ -4,6 +4,7 @@ import hashlib
 import time
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -78,6 +79,7 @@ class FakeWorkers:
 
     def __init__(self) -> None:
         self.functions: dict[str, Spec] = {}
+        self.served = SimpleNamespace(functions=self.functions)
         self.broken = False
         self.tried = 0
         self.running: set[str] = set()
@@ -142,7 +144,7 @@ class Rig:
     @property
     def version(self) -> str | None:
         """Of f, as it runs here."""
-        spec = self.workers.functions.get("f")
+        spec = self.workers.served.functions.get("f")
         return None if spec is None else spec.manifest.version
 
 

@@ -148,12 +148,12 @@ async def test_a_store_that_has_given_up_is_failing(node: Node, store: FakeStore
 
 async def test_a_stopping_node_runs_nothing_for_others(node: Node) -> None:
     """Its peers hear of no function, whatever slots it has, and it takes no session any more."""
-    node.workers.functions["f"] = Any  # type: ignore[assignment]
+    node.workers.served.functions["f"] = Any  # type: ignore[assignment]
     before = introduction(node)
     assert (before["functions"], before["containers"]) == (["f"], [0, 8])
-    node.workers.functions.clear()
+    node.workers.served.functions.clear()
     await node.stop()
-    node.workers.functions["f"] = Any  # type: ignore[assignment]
+    node.workers.served.functions["f"] = Any  # type: ignore[assignment]
     after = introduction(node)
     assert (after["functions"], after["containers"]) == ([], [0, 8])
     key = r.SessionKey("f", "s")

@@ -53,6 +53,8 @@ def test_a_killed_nodes_sessions_are_taken_over(three: Nodes) -> None:
 
     assert devices["saved"].incr() == kept + 1
     assert devices["saved"].meta["recovered"] == {"version": kept}
+    assert devices["saved"].again() == kept + 1, "a repetition gets the same answer"
+    assert devices["saved"].meta["recovered"] == {"version": kept}, "and hears of the recovery: the first may have been lost"
     assert devices["saved"].incr() == kept + 2
     assert "recovered" not in devices["saved"].meta
     assert devices["synced"].incr() == 14

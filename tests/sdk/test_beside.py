@@ -87,6 +87,27 @@ def test_a_copy_is_whole_while_another_thread_changes_the_state() -> None:
         thread.join()
 
 
+class Stays(dict[Any, Any]):
+    """What was kept; nothing leaves it, not for a moment: another thread may look just then."""
+
+    def pop(self, *_: Any) -> Any:
+        raise AssertionError("what was kept was taken out")
+
+
+def test_what_a_call_touched_stays_kept_while_it_runs() -> None:
+    """A key that is deleted, made anew and deleted again has its value before the call all the time."""
+    state = Tracked({"a": [1], "b": [2]})
+    state.begin()
+    state.before = Stays()
+    for _ in range(2):
+        state.pop("a")
+        state["a"] = ["other"]
+    state.pop("b")
+    assert unpack(state.committed()) == {"a": [1], "b": [2]}
+    state.undo()
+    assert dict(state) == {"a": [1], "b": [2]}
+
+
 def waiting(is_async: bool) -> Function:
     """A function whose writer changes the state, waits for another function, and changes it again."""
     fn = Function("f")

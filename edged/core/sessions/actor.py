@@ -131,7 +131,9 @@ class Actor:
         self.container: Any = None
         self.deltas = False
         self.window = Window(rules.dedup)
+        # The version it was taken up from, until a caller has heard of it; and who heard of the last one.
         self.recovered: int | None = None
+        self.told: tuple[bytes | None, int] = None, 0
         # Alarms of a local session, and whether the store is to be told of them.
         self.alarms: Alarms = NONE
         self.alarmed = False
@@ -167,8 +169,7 @@ class Actor:
         self.part = Part()
         self.complete = self.doubtful = False
         self.claims = 0
-        self.missing = 0
-        self.moves = 0
+        self.missing = self.moves = 0
         # Steps: answers to another token than the last are late.
         self.token = 0
         self._tokens = 0

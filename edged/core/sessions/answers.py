@@ -25,8 +25,9 @@ def said(actor: Actor, call: Call, meta: dict[str, Any]) -> dict[str, Any]:
     for name in PASSED_ON:
         if name in meta:
             says[name] = meta[name]
-    if actor.recovered is not None:
+    if actor.recovered is not None and not call.answered:
         says["recovered"] = {"version": actor.recovered}
+        actor.told = call.call_id, actor.recovered
         actor.recovered = None
     return says
 
@@ -52,9 +53,15 @@ def alarms_now(alarms: Alarms, before: Alarms) -> list[Effect]:
     return [Due(alarms.due), *(Noted("session.alarm_dead", facts) for facts in about)]
 
 
-def remembered(call: Call, entry: Entry, epoch: int) -> Answer:
+def told_again(actor: Actor, call: Call) -> dict[str, Any]:
+    """What a retry's answer says besides: a recovery that was told in an answer which may have been lost."""
+    told, version = actor.told
+    return {"recovered": {"version": version}} if told is not None and told == call.call_id else {}
+
+
+def remembered(call: Call, entry: Entry, epoch: int, besides: dict[str, Any] | None = None) -> Answer:
     """The answer a call id seen before gets."""
-    meta = {"epoch": epoch, "version": entry.version, "remembered": True}
+    meta = {"epoch": epoch, "version": entry.version, "remembered": True, **(besides or {})}
     if entry.code == 0 and entry.body is not None:
         return Answer(call, 0, entry.body, "", meta)
     if entry.code == 0:

@@ -26,6 +26,7 @@ from .answers import (
     remembered,
     said,
     state_lost,
+    told_again,
     too_old,
 )
 from .closing import said_so
@@ -83,7 +84,7 @@ def _known(actor: Actor, call: Call, verdict: Verdict) -> list[Effect]:
     assert call.call_id is not None
     entry = actor.window.remembered(call.call_id)
     assert entry is not None
-    return _gate(actor, remembered(call, entry, actor.epoch))
+    return _gate(actor, remembered(call, entry, actor.epoch, told_again(actor, call)))
 
 
 def admit_waiting(actor: Actor, now: float) -> list[Effect]:
