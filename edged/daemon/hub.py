@@ -68,8 +68,9 @@ class Hub:
         """Told before anything is read that came while the node was away; only where the hub is waited for outside trio."""
         self._epoll = select.epoll()
         self._sources: dict[int, Source] = {}
-        self._swept = 0.0
         self._looked = boottime()
+        self._due = 0.0
+        """When the next sweep is."""
         self._over = False
 
     def add(self, fd: int, source: Source) -> None:
@@ -107,26 +108,21 @@ class Hub:
     def look(self, seconds: float) -> bool:
         """Wait for `seconds` at most, then do all there is to do; whether anything was read."""
         ready = self._epoll.poll(seconds)
-        if self.hosts:
-            looked, self._looked = self._looked, boottime()
-            if self._looked - looked > AWAY:
-                self.returned()
+        before, self._looked = self._looked, boottime()
+        if self._looked - before > AWAY and self.hosts:
+            self.returned()
         if ready:
             for fd, _ in ready:
                 self._read(fd)
             self.settle()
-        if self.in_flight and time.monotonic() - self._swept >= self._pause:
-            self._swept = time.monotonic()
+        if self.in_flight and self._looked >= self._due:
+            self._due = self._looked + SWEEP + SWEEP_EACH * len(self.in_flight)
             self.sweep()
         return bool(ready)
 
     def patience(self) -> float:
         """Seconds for which the next look may wait."""
-        return max(0.0, self._swept + self._pause - time.monotonic()) if self.in_flight else BEAT
-
-    @property
-    def _pause(self) -> float:
-        return SWEEP + SWEEP_EACH * len(self.in_flight)
+        return max(0.0, self._due - self._looked) if self.in_flight else BEAT
 
     def _read(self, fd: int) -> None:
         source = self._sources.get(fd)  # one that was read before may have cut it

@@ -296,7 +296,8 @@ class Workers:
         if done:
             self._finished(worker, done, now)
         if worker.seat is None:
-            self._hungry.add(worker.function)
+            if worker.function.pool.waiting:
+                self._hungry.add(worker.function)
             if self._starved and self.slots.gives_way(worker, self._starved, now):
                 self._take_back(worker)
                 if not worker.calls:

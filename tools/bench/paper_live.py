@@ -159,18 +159,19 @@ async def load(
     """Every client calls at random times, answered or not."""
     seen: list[tuple[float, float, str]] = []
     failed = 0
+    last: CallError | None = None
     async with trio.open_nursery() as links:
         meshes = [await links.start(_link, address) for address in addresses]
         began = trio.current_time()
 
         async def call(client: int, work: float) -> None:
-            nonlocal failed
+            nonlocal failed, last
             start = trio.current_time()
             try:
                 mode = await meshes[client % len(meshes)].session(FUNCTION, session_of(client)).call("work", work, timeout=60)
                 seen.append((start - began, trio.current_time() - start, mode))
-            except CallError:
-                failed += 1
+            except CallError as error:
+                failed, last = failed + 1, error
 
         async def device(client: int, calls: trio.Nursery) -> None:
             chance, at = Random(f"{seed} {client}"), 0.0
@@ -184,6 +185,8 @@ async def load(
                 calls.start_soon(device, client, calls)
         links.cancel_scope.cancel()
     counted = [row for row in sorted(seen) if row[0] >= warm_up]
+    if not counted:
+        sys.exit(f"no call was answered, {failed} failed; the last of them: {last}")
     return Outcome([row[1] for row in counted], fmean(row[2] == "local" for row in counted), failed)
 
 

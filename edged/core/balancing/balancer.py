@@ -143,8 +143,11 @@ class Balancer:
         known = self._function(function)
         known.destinations[node].report(load, now)
         own = self._own(function)
+        known.slow_here = own is not None and self._slow(own, known)
+
+    def _slow(self, own: Load, known: _Function) -> bool:
         best = [one.service for one in known.destinations.values() if one.name != self._node and one.service]
-        known.slow_here = bool(own and best and own.service_us / 1e6 > SLOWER * min(best))
+        return bool(best) and own.service_us / 1e6 > SLOWER * min(best)
 
     def refused(self, function: str, node: str, seconds: float, now: float) -> bool:
         """A node certainly did not run a call and wants none for `seconds`: whether another may be asked."""
