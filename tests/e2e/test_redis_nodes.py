@@ -148,6 +148,12 @@ def test_what_redis_lost_is_frozen_before_anybody_calls(site: Site, tmp_path: Pa
     assert frozen() == {"new": {0}}
 
 
+def on_disk(replica: RedisServer) -> bool:
+    """Whether what came with the first synchronization is in its append-only file, which it writes anew behind that."""
+    said = replica.say("INFO", "persistence")
+    return "aof_rewrite_in_progress:0" in said and "aof_rewrite_scheduled:0" in said
+
+
 def test_a_failover_that_loses_writes_is_noticed(site: Site, tmp_path: Path) -> None:
     """A replica is promoted that lacks the last writes, and gets the master's address: the session that lost acknowledged calls
     is frozen and listed, no call of it runs twice, the other one goes on; accepted, it goes on from what is left."""
@@ -159,6 +165,8 @@ def test_a_failover_that_loses_writes_is_noticed(site: Site, tmp_path: Path) -> 
     replica = RedisServer(tmp_path / "replica").start("--replicaof", "127.0.0.1", str(master.port))
     try:
         until(lambda: "state=online" in master.say("INFO", "replication"))
+        until(lambda: "master_link_status:up" in replica.say("INFO", "replication"))
+        until(lambda: on_disk(replica))
         assert replica.say("REPLICAOF", "NO", "ONE") == "+OK\r\n"
         call_id = os.urandom(16)
         assert here.once("counter", "lost", "incr", call_id=call_id)[0] == 3

@@ -10,6 +10,7 @@ import hashlib
 from typing import Any
 
 from edged_protocol.codec import pack
+from edged_protocol.errors import Code
 
 from ..effects import Control, Effect, Said, Tell, Timer
 from ..move_ids import signed
@@ -172,6 +173,9 @@ def flushed(actor: Actor, said: Said, now: float) -> list[Effect]:
     """FLUSHING: what the store does not have; from a container without deltas that is what the target needs too."""
     copy = actor.copy
     assert copy is not None
+    if said.code == Code.TOO_LARGE and actor.deltas and actor.rules.durability != "sync":
+        actor.missing = 0  # it was small when last heard of, and the write need not bring the store up to date
+        return _go_on(actor, now)
     if said.code:
         return back(actor, said.code, said.message, now)
     part = taken(actor, said)
