@@ -1,14 +1,14 @@
 """Calls that may run anywhere, spread over the nodes that run their function (DESIGN §6).
 
 Decides which calls may leave this node at all; which node they go to is the `Balancer`'s. Refuses to know how a
-call is sent. A session whose calls are under way somewhere has its next ones go there: they keep their order.
+call is sent, and what is remembered of it: `UnderWay`.
 """
 
 import random
 
 import trio
 
-from edged.core.balancing import MAX_FIGURES, Balancer, Load, figures, loads
+from edged.core.balancing import MAX_FIGURES, Balancer, Load, UnderWay, figures, loads
 from edged.core.calls import Call
 from edged.core.records import SessionKey
 from edged.core.routing import Router
@@ -37,8 +37,10 @@ class Spread:
         self._router = router
         self._workers = workers
         self._seats = seats
-        self._under_way: dict[SessionKey, list[Call]] = {}
         self.balancer = Balancer(node, random.Random(), self.load)  # noqa: S311 - spreads load, keeps no secret
+        self._under_way = UnderWay(node, self.balancer)
+        self._sent = self._under_way.sent
+        self.ended = self._under_way.ended
 
     def load(self, function: str) -> Load | None:
         """This node's figures of a function it runs."""
@@ -51,9 +53,9 @@ class Spread:
         others = self._router.others(call.function)
         if not others or call.hops >= MAX_HOPS or not self._may_leave(call):
             return None
-        before = self._under_way.get(SessionKey(call.function, call.session)) if call.session else None
-        if before:
-            return self._sent(call, before[0].sent_to, now)
+        before = self._under_way.node_of(call.function, call.session) if call.session is not None else None
+        if before is not None:
+            return self._sent(call, before, now)
         if self._workers.at_once(call.function) and (call.hops or self.balancer.stays(call.function)):
             return None
         if call.hops:
@@ -74,37 +76,6 @@ class Spread:
             return False
         seat = self._seats.get(SessionKey(call.function, call.session))
         return seat is None or (seat.quiet and not seat.local)
-
-    def _sent(self, call: Call, node: str | None, now: float) -> str | None:
-        if call.session is not None and node not in (None, self._node):
-            self._under_way.setdefault(SessionKey(call.function, call.session), []).append(call)
-        if node is not None:
-            call.sent_to, call.sent_at = node, now
-            self.balancer.sent(call.function, node)
-        return None if node == self._node else node
-
-    def ended(self, call: Call, now: float, meta: m.Map | None) -> None:
-        """A call that was chosen a node for is out of the way; `meta` of its RESULT, if it ran."""
-        node = call.sent_to
-        if node is None:
-            return
-        call.sent_to = None
-        if meta is None:
-            self.balancer.ended(call.function, node)
-        else:
-            queued, run = meta.get("queue_us"), meta.get("run_us")
-            there = (queued if type(queued) is int else 0) + (run if type(run) is int else 0)
-            self.balancer.answered(call.function, node, now - call.sent_at, there / 1e6, now)
-        if call.session is not None and node != self._node:
-            self._arrived_back(call)
-
-    def _arrived_back(self, call: Call) -> None:
-        key = SessionKey(call.function, call.session or "")
-        calls = self._under_way.get(key, [])
-        if call in calls:
-            calls.remove(call)
-        if not calls:
-            self._under_way.pop(key, None)
 
     def reported(self, node: str, function: str, value: object, now: float) -> None:
         """Figures that came with a node's answer."""

@@ -160,7 +160,7 @@ class Node:
         node, meta, now = call.sent_to, answer.meta or {}, self.clock.now
         if node is not None and load is not None:
             self.balancer.heard(call.function, node, load, now)
-        self.spread.arrived_back(call, meta if answer.code == 0 else None)
+        self.spread.ended(call, now, meta if answer.code == 0 else None)
         if answer.code in NOT_RUN_THERE and node is not None and self.spread.asks_another(call, node, now):
             return
         key = SessionKey(call.function, call.session or "")
@@ -218,7 +218,7 @@ class Node:
             return
         call.answered = True
         if call.sent_to is not None:
-            self.spread.arrived_back(call, answer.meta if answer.code == 0 else None)
+            self.spread.ended(call, self.clock.now, answer.meta if answer.code == 0 else None)
         origin = call.origin
         if isinstance(origin, Hop):
             self.mesh.unwatch(self, origin)

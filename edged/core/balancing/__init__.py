@@ -4,5 +4,6 @@ from .balancer import MAX_FIGURES, Balancer
 from .budget import Budget
 from .load import Load, figures, loads
 from .policies import POLICIES
+from .under_way import UnderWay
 
-__all__ = ["MAX_FIGURES", "POLICIES", "Balancer", "Budget", "Load", "figures", "loads"]
+__all__ = ["MAX_FIGURES", "POLICIES", "Balancer", "Budget", "Load", "UnderWay", "figures", "loads"]
