@@ -3,6 +3,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c '
 BIN := .venv/bin
 KEEP ?=
 WORLDS ?= 1000000
+# A kernel as a process, for tests: Debian has it for PCs only.
+UML := $(if $(filter amd64,$(shell dpkg --print-architecture 2>/dev/null)),linux.uml:user-mode-linux)
 
 .PHONY: help deps test soak soak-chaos soak-steps lint demo bench bench-balance bench-migration bench-policy bench-stores bench-paper clean
 help:
@@ -36,7 +38,7 @@ lint: $(BIN)/.stamp
 	$(BIN)/lint-imports
 
 deps:
-	@tools/setup/debian.sh 'gcc:gcc libc6-dev' node:nodejs ip:iproute2 systemd-analyze:systemd strace:strace unshare:util-linux redis-server:redis-server
+	@tools/setup/debian.sh 'gcc:gcc libc6-dev' node:nodejs ip:iproute2 systemd-analyze:systemd strace:strace unshare:util-linux redis-server:redis-server $(UML)
 
 test: deps lint
 	$(BIN)/python -m pytest -q

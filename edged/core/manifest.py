@@ -175,11 +175,11 @@ class Manifest:
     limits: Limits
     balance: Balance
 
-    @property
-    def warnings(self) -> list[str]:
-        """What it asks for and does not get: for whoever deploys it. The defaults promise nothing."""
+    def warnings(self, no_cpu_limit: str) -> list[str]:
+        """What it asks for and does not get: for whoever deploys it. `no_cpu_limit`: why the node holds nobody to one.
+        The defaults promise nothing."""
         return [f"{name} {why}" for name, why, asked in (
-            ("[limits] cpu", "is not enforced: a container takes what the machine has free", self.limits.cpu != 1.0),
+            ("[limits] cpu", f"has no effect on this node: {no_cpu_limit}", no_cpu_limit and self.limits.cpu != 1.0),
             ("[state] max_bytes", LARGE, self.state.max_bytes > MAX_STATE),
             ("[state] schema", "is not looked at: the function has to know its older states", self.state.schema != 1),
         ) if asked]  # fmt: skip

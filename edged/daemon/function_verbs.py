@@ -59,9 +59,10 @@ async def function_deploy(node: "Node", link: Link, request: m.Request) -> tuple
     node.events.note(
         "function.deployed", function=spec.manifest.name, hash=spec.hash[:12], percent=share or 100
     )
-    for warning in spec.manifest.warnings:
+    warnings = spec.manifest.warnings(node.cgroups.trouble)
+    for warning in warnings:
         log.warning("%s: %s", spec.manifest.name, warning)
-    return {**await _row(node, _deployed(node, spec.manifest.name)), "warnings": spec.manifest.warnings}, None
+    return {**await _row(node, _deployed(node, spec.manifest.name)), "warnings": warnings}, None
 
 
 async def function_rollout(node: "Node", link: Link, request: m.Request) -> tuple[Any, bytes | None]:

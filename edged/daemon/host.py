@@ -21,6 +21,7 @@ import trio
 from edged.core.manifest import Manifest
 from edged.sdk.launch import become_subreaper
 
+from .cgroups import Cgroups
 from .loglines import read_lines
 from .orphans import find_orphans, reap, reap_group
 from .zygotes import Exit, StartFailed, Zygote
@@ -115,8 +116,9 @@ class _Trouble:
 class Host:
     """Zygotes by bundle hash, and the containers they gave."""
 
-    def __init__(self, log: Callable[[str, str, bytes], None]) -> None:
+    def __init__(self, log: Callable[[str, str, bytes], None], cgroups: Cgroups) -> None:
         self._log = log
+        self._cgroups = cgroups
         self._nursery: trio.Nursery | None = None
         self._zygotes: dict[str, Zygote] = {}
         self._running: set[Zygote] = set()
@@ -181,6 +183,8 @@ class Host:
             "path": spec.path,
             "memory": manifest.limits.memory,
             "max_state": manifest.state.max_bytes,
+            "cpu": manifest.limits.cpu,
+            "cgroup": self._cgroups.path,
         }
         zygote = Zygote(setup, partial(self._log, manifest.name, "zygote"))
         self._zygotes[spec.hash] = zygote
@@ -227,6 +231,7 @@ class Host:
         except BaseException:
             ours.close()
             os.close(log_fd)
+            await self._cgroups.remove(name)
             raise
         finally:
             theirs.close()
@@ -258,6 +263,7 @@ class Host:
             self._containers.discard(container)
             os.close(log_fd)
             container.close()
+            await self._cgroups.remove(container.name)
         if exit_.told.is_set() and exit_.status is None:
             await self._reap_orphans(token)
 

@@ -23,6 +23,7 @@ from .alarms import AlarmClock
 from .brain import Brain
 from .breakpoints import breakpoints
 from .bundles import Bundles, write_whole
+from .cgroups import Cgroups
 from .conflicts import Conflicts
 from .connections import Connections
 from .deadlines import Deadlines
@@ -98,7 +99,8 @@ class Node:
         self.logs = KeptLogs(self.name)
         self.events = Events(self.name)
         self.followed: Followed = set()
-        self.host = Host(self.logs.keep)
+        self.cgroups = Cgroups()
+        self.host = Host(self.logs.keep, self.cgroups)
         self.bundles = Bundles(self.data_dir)
         self.listeners = Listeners(config.listen, self.data_dir)
         self.peers = Peers(self)
@@ -126,6 +128,7 @@ class Node:
         try:
             self.boot = await trio.to_thread.run_sync(next_boot, self.data_dir)
             web = _web(self)
+            await self.cgroups.open()
             self.listeners.open()
             async with trio.open_nursery() as nursery:
                 self._assemble(nursery)
@@ -138,6 +141,7 @@ class Node:
             self.listeners.close()
             if web is not None:
                 web.close()
+            self.cgroups.close()
             os.close(alone)
 
     def _assemble(self, nursery: trio.Nursery) -> None:

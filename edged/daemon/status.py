@@ -159,6 +159,7 @@ async def status(node: "Node") -> m.Map:
         "uptime_s": round(trio.current_time() - node.started, 1),
         "insecure": node.config.security.insecure,
         "containers": {"used": node.workers.slots.used, "total": node.workers.slots.total},
+        "cpu_limit": "enforced" if not node.cgroups.trouble else f"no effect: {node.cgroups.trouble}",
         "sessions": {
             "local": _local(node),
             "active": len(node.relay.seats),

@@ -18,6 +18,13 @@ OPEN_FILES = 1024
 OOM_SCORE = 500
 """A container is to die before the daemon when memory runs out; the range ends at 1000."""
 
+CGROUP_SUFFIX = ".container"
+"""Of the cgroup of each, which is named after it: the daemon removes those, and no other."""
+
+CPU_PERIOD = 100_000
+"""Microseconds in which a container may compute for `cpu` of them, the kernel's own default: a call that takes less than
+that share is not slowed at all. Of a hundredth of a core this is the shortest time the kernel takes."""
+
 EXEC_FD = 3
 """Where a program of the exec runtime finds its socket; EDGED_FD says so too."""
 
@@ -54,6 +61,19 @@ def limit_process(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(str(OOM_SCORE))
+
+
+def enter_cgroup(parent: str, name: str, cpu: float) -> None:
+    """Make one for this process, which has one thread yet, and be held to `cpu` cores there. Raises OSError."""
+    own = os.path.join(parent, name + CGROUP_SUFFIX)
+    os.mkdir(own)
+    for file, value in (
+        ("cgroup.type", "threaded"),
+        ("cpu.max", f"{round(cpu * CPU_PERIOD)} {CPU_PERIOD}"),
+        ("cgroup.threads", "0"),
+    ):
+        with open(os.path.join(own, file), "wb", buffering=0) as opened:
+            opened.write(value.encode())
 
 
 def environment(function: str, path: str) -> dict[str, str]:

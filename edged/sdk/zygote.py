@@ -53,6 +53,9 @@ class Setup(NamedTuple):
     path: str
     memory: int
     max_state: int
+    cpu: float
+    cgroup: str
+    """Below which containers are held to `cpu`; "": they are not."""
 
 
 class ImportFailed(Exception):
@@ -207,6 +210,7 @@ class Zygote:
         status = 1
         try:
             launch.detach(log)
+            self._limit_cpu(name, report)
             if self._function is None:
                 self._execute(sock, report)
             else:
@@ -217,6 +221,16 @@ class Zygote:
             with contextlib.suppress(OSError, ValueError):  # the log may be gone
                 sys.stdout.flush()
             os._exit(status)
+
+    def _limit_cpu(self, name: str, report: int) -> None:
+        """A container that cannot be held to its limit does not run."""
+        if not self._setup.cgroup:
+            return
+        try:
+            launch.enter_cgroup(self._setup.cgroup, name, self._setup.cpu)
+        except OSError as error:
+            os.write(report, f"[limits] cpu: {error}".encode())
+            raise
 
     def _execute(self, sock: int, report: int) -> None:
         program = os.path.join(self._setup.path, self._setup.entry)

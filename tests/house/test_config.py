@@ -53,11 +53,12 @@ def test_two_lines_make_a_function() -> None:
 def test_a_manifest_tells_what_it_asks_for_in_vain() -> None:
     """A setting without effect is never taken silently; the defaults ask for nothing."""
     head = '[function]\nname = "f"\nentry = "f:fn"\n'
-    assert parse_manifest(head).warnings == []
-    [cpu] = parse_manifest(head + "[limits]\ncpu = 0.5\n").warnings
-    assert cpu.startswith("[limits] cpu is not enforced")
-    assert parse_manifest(head + '[state]\nmax_bytes = "19MiB"\n').warnings == []
-    [large] = parse_manifest(head + '[state]\nmax_bytes = "20MiB"\n').warnings
+    assert parse_manifest(head).warnings("no cgroups") == []
+    assert parse_manifest(head + "[limits]\ncpu = 0.5\n").warnings("") == []
+    [cpu] = parse_manifest(head + "[limits]\ncpu = 0.5\n").warnings("no cgroups")
+    assert cpu == "[limits] cpu has no effect on this node: no cgroups"
+    assert parse_manifest(head + '[state]\nmax_bytes = "19MiB"\n').warnings("") == []
+    [large] = parse_manifest(head + '[state]\nmax_bytes = "20MiB"\n').warnings("")
     assert large.startswith("[state] max_bytes is more than the 19 MiB that a store takes")
-    [schema] = parse_manifest(head + "[state]\nschema = 2\n").warnings
+    [schema] = parse_manifest(head + "[state]\nschema = 2\n").warnings("")
     assert schema.startswith("[state] schema is not looked at")

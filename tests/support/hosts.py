@@ -6,6 +6,7 @@ from pathlib import Path
 import trio
 
 from edged.core.manifest import parse_manifest
+from edged.daemon.cgroups import Cgroups
 from edged.daemon.host import Container, Host, Spec
 from support.containers import Peer
 
@@ -25,7 +26,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, bytes]] = []
-        self.host = Host(lambda *line: self.lines.append(line))
+        self.host = Host(lambda *line: self.lines.append(line), Cgroups())
         self._peers: list[Peer] = []
 
     async def start(self, spec: Spec = HOSTILE, name: str = "c1") -> tuple[Container, Peer]:
