@@ -59,7 +59,7 @@ class Connections:
         self._relay = relay
         self._hub = hub
         self._nursery = nursery
-        self._most = connections_allowed()
+        self._most = connections_allowed(node.config.capacity.containers)
         self.links: set[Link] = set()
         self._returns = 0
 

@@ -10,13 +10,19 @@ MAX_CONNECTIONS = 4096
 """Accepted at once; each costs a task and a descriptor."""
 
 RESERVED = 512
-"""For containers, their logs, bundles, the store and other nodes; of few descriptors, half."""
+"""For bundles, the store, other nodes and a hundred containers; of few descriptors, half."""
+
+EACH_CONTAINER = 4
+"""Its socket, its log, its process, and its share of a zygote's."""
+
+BESIDE_CONTAINERS = 112
+"""Of RESERVED, so much is not for containers."""
 
 FEWEST = 256
 
 
-def connections_allowed() -> int:
-    """Raise this process's limit as far as it may be; what of it is left for connections.
+def connections_allowed(containers: int) -> int:
+    """Raise this process's limit as far as it may be; what of it is left for connections beside so many containers.
 
     Raises OSError when that is too little to work with.
     """
@@ -26,4 +32,5 @@ def connections_allowed() -> int:
     if hard < FEWEST:
         raise OSError(f"a node needs {FEWEST} file descriptors and may have {hard} (see ulimit -Hn)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return min(MAX_CONNECTIONS, hard - min(RESERVED, hard // 2))
+    reserved = max(RESERVED, BESIDE_CONTAINERS + EACH_CONTAINER * containers)
+    return min(MAX_CONNECTIONS, hard - min(reserved, hard // 2))

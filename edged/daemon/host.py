@@ -24,7 +24,7 @@ from edged.sdk.launch import become_subreaper
 from .cgroups import Cgroups
 from .loglines import read_lines
 from .orphans import find_orphans, reap, reap_group
-from .zygotes import Exit, StartFailed, Zygote
+from .zygotes import Exit, StartFailed, Zygote, both_ends
 
 __all__ = ["Container", "Host", "Spec", "StartFailed"]
 
@@ -224,8 +224,10 @@ class Host:
 
     async def _fork(self, zygote: Zygote, spec: Spec, name: str) -> Container:
         await zygote.settled()
-        ours, theirs = socket.socketpair()
-        log_fd, log_end = os.pipe()
+        try:
+            ours, theirs, log_fd, log_end = both_ends(socket.SOCK_STREAM)
+        except OSError as error:
+            raise StartFailed(f"no descriptors for a container: {error}") from error
         try:
             forked = await zygote.fork(name, theirs.fileno(), log_end)
         except BaseException:

@@ -34,12 +34,21 @@ log = logging.getLogger(__name__)
 STEAL_AFTER = 0.005
 """Seconds a call may run before those held behind it are given to other containers."""
 
+LAST_WORDS = 0.2
+"""Seconds after a container's death in which what it had answered is read."""
 
 TELL_AGAIN = 0.02
 """Seconds between two signals to a container whose readers wait: one that comes between two calls is for nothing."""
 
 WAITS_FOR_ITSELF = "all containers of the function wait for calls that wait for a container of it"
 """Why a call that was made by one of them is refused: no time would help."""
+
+
+async def _cut_when_dead(worker: Worker) -> None:
+    """Its socket may be held open by a process that it left behind: then nothing would tell that it has ended."""
+    await worker.container.dead.wait()
+    await trio.sleep(LAST_WORDS)
+    worker.link.cut("its process has ended")
 
 
 class Workers:
@@ -268,8 +277,14 @@ class Workers:
         return worker
 
     async def _serve(self, worker: Worker) -> None:
+        """A container from its first byte to its end; what fails meanwhile ends this one only."""
         try:
-            await worker.link.run()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cut_when_dead, worker)
+                await worker.link.run()
+                nursery.cancel_scope.cancel()
+        except* Exception:
+            log.exception("container %s failed", worker.name)
         finally:
             worker.container.kill()
             worker.ready.set()

@@ -74,6 +74,7 @@ class Zygote:
         self._serials = itertools.count(1)
         self._starts: dict[int, _Start] = {}
         self._exits: dict[int, Exit] = {}
+        self._unheld: list[int] = []
         self._process: trio.Process | None = None
         self._control: trio.socket.SocketType | None = None
         self._sending = trio.Lock()
@@ -93,8 +94,12 @@ class Zygote:
 
     async def run(self) -> None:
         """Start the process and serve its packets until it ends; cancelled, it ends it."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        log, log_end = os.pipe()
+        try:
+            ours, theirs, log, log_end = both_ends(socket.SOCK_SEQPACKET)
+        except OSError as error:
+            self.reason = f"the zygote could not be started: {error}"
+            self._close_accounts()
+            return
         self._control = control = trio.socket.from_stdlib_socket(ours)
         try:
             with theirs:
@@ -145,6 +150,8 @@ class Zygote:
                 if not data:
                     return
                 self._take(data, _descriptors(ancillary))
+                while self._unheld:
+                    await control.send(msgpack.packb(["kill", self._unheld.pop()]))
         except OSError:
             return  # it died with our packets unread; how, its exit status tells
         except (ValueError, TypeError, LookupError, msgpack.exceptions.UnpackException) as error:
@@ -172,6 +179,10 @@ class Zygote:
             self.reason = str(rest[0])
 
     def _forked(self, serial: int, pid: int, fds: list[int]) -> None:
+        if not fds:  # the kernel had no number for it: then nobody here could end that container
+            self._unheld.append(pid)
+            self._refused(serial, "no descriptors for a container")
+            return
         forked = Forked(pid, fds.pop(), Exit())
         self._exits[pid] = forked.exit
         start = self._starts.pop(serial, None)
@@ -259,6 +270,17 @@ class Zygote:
         self.reason = self.reason or reason
         if self._process is not None:
             self._process.kill()
+
+
+def both_ends(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket, int, int]:
+    """A pair of sockets and a pipe, or none of the four. Raises OSError."""
+    with contextlib.ExitStack() as unless_all:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        unless_all.callback(ours.close)
+        unless_all.callback(theirs.close)
+        log, log_end = os.pipe()
+        unless_all.pop_all()
+    return ours, theirs, log, log_end
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -10,6 +10,7 @@ daemon to zygote                        zygote to daemon
 ["fork", serial, name] + [socket, log]  ["forked", serial, pid] + [pidfd] or ["refused", serial, why]
 ["retire"]: no more forks,              ["exited", pid, wait status]
   exit with the last container
+["kill", pid]: its pidfd got lost
 end of stream: kill all, exit
 """
 
@@ -178,6 +179,8 @@ class Zygote:
             self._retired = True
         elif message[0] == "fork" and len(fds) == 2:
             self._fork(message[1], message[2], *fds)
+        elif message[0] == "kill" and message[1] in self._children:
+            os.kill(message[1], signal.SIGKILL)
         for fd in fds:
             os.close(fd)
         return True
