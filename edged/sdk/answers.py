@@ -8,10 +8,11 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from edged_protocol.errors import Code
+from edged_protocol.codec import unpack
+from edged_protocol.errors import Code, RemoteProtocolError
 
 from .function import Method
-from .tracked import StateTooLarge
+from .tracked import PLAIN, StateTooLarge
 
 TRACEBACK_BYTES = 2048
 """Tail of a traceback that travels with a function error."""
@@ -86,8 +87,10 @@ def packed_result(method: Method, value: Any) -> bytes:
     """A handler's answer as a body; a dataclass travels as a map."""
     try:
         data: bytes = _pack(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise Unpackable(f"{method.name} returned what msgpack cannot carry: {error}") from error
+        if type(value) not in PLAIN:
+            unpack(data)  # as its caller will: an answer that nobody can read must not count
+    except (TypeError, ValueError, OverflowError, RecursionError, RemoteProtocolError) as error:
+        raise Unpackable(f"{method.name} returned what a body cannot carry: {error}") from error
     return data
 
 

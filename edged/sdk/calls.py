@@ -16,6 +16,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
+from edged_protocol.codec import no_extension
 from edged_protocol.errors import Code, call_error
 from edged_protocol.limits import MAX_BODY
 
@@ -116,9 +117,10 @@ class Calls:
 
     def _arguments(self, method: Method, body: bytes) -> list[Any]:
         try:
-            value = msgpack.unpackb(body) if body else None
+            value = msgpack.unpackb(body, max_ext_len=0, ext_hook=no_extension) if body else None
         except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
-            raise Refused(Code.BAD_REQUEST, f"the body is not msgpack: {error}"[:MESSAGE_CHARS]) from error
+            why = str(error) or type(error).__name__
+            raise Refused(Code.BAD_REQUEST, f"the body is not msgpack: {why}"[:MESSAGE_CHARS]) from error
         arguments = value if type(value) is list else [] if value is None else [value]
         if not method.accepts(len(arguments)):
             raise Refused(

@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Protocol
 
 from .changes import ChangeLog, Delta, DeltaReader, Digest
-from .tracked import StateError, StateTooLarge, Tracked, pack, unpack
+from .tracked import StateError, StateTooLarge, Tracked, checked, pack, unpack
 
 EMPTY = b"\x80"
 """The packed empty dict."""
@@ -313,5 +313,8 @@ class Kind:
             return None
         if len(data) > limit:
             raise StateTooLarge(f"the state takes {len(data)} bytes, {limit} are allowed")
-        unpack(data)
+        entries = unpack(data)
+        if not self.opaque:
+            for key in entries:
+                checked(key)
         return data

@@ -51,6 +51,12 @@ def unpack(data: bytes) -> Any:
         raise StateError(f"not a state this function can read back: {error}") from error
 
 
+def checked(key: Any) -> None:
+    """Whether `key` may be one of a state's own. Raises StateError."""
+    if not isinstance(key, str):
+        raise StateError(f"the state's keys are strings, not {type(key).__name__}: {key!r:.80}")
+
+
 class Tracked(dict[Any, Any]):
     """A dict that can take back what was done to it, and below it, since `begin`."""
 
@@ -209,8 +215,7 @@ class Tracked(dict[Any, Any]):
         value = super().get(key, _ABSENT)
         if value is _ABSENT:
             return _ABSENT
-        if not isinstance(key, str):
-            raise StateError(f"the state's keys are strings, not {type(key).__name__}: {key!r:.80}")
+        checked(key)
         return pack(value)
 
     def _settled(self, after: dict[Any, Any]) -> dict[Any, Any]:

@@ -35,6 +35,12 @@ UNPACKABLE = (TypeError, ValueError, OverflowError, RecursionError)
 UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException)
 """What msgpack raises at what it cannot carry, and at bytes that are none of its own."""
 
+
+def no_extension(code: int, _: bytes) -> None:
+    """As msgpack's `ext_hook`: the wire has no extension types, and a limit on their length lets the empty ones pass."""
+    raise ValueError(f"extension type {code}")
+
+
 _new = tuple.__new__
 """A NamedTuple of a tuple that is there already: half the time of its own constructor, which matters for the two
 messages that every call consists of."""
@@ -99,7 +105,13 @@ def unpack(data: bytes) -> Any:
     """A body or a state from msgpack. Raises RemoteProtocolError."""
     try:
         value = msgpack.unpackb(
-            data, raw=False, strict_map_key=True, max_ext_len=0, max_bin_len=MAX_FRAME_TRUSTED, object_pairs_hook=tuple
+            data,
+            raw=False,
+            strict_map_key=True,
+            max_ext_len=0,
+            ext_hook=no_extension,
+            max_bin_len=MAX_FRAME_TRUSTED,
+            object_pairs_hook=tuple,
         )
     except UNREADABLE as error:
         raise RemoteProtocolError("bad_msgpack", str(error)[:200]) from error
@@ -124,6 +136,7 @@ def decode(frame: bytes) -> m.Message:
             max_str_len=MAX_STR,
             max_bin_len=MAX_FRAME_TRUSTED,
             max_ext_len=0,
+            ext_hook=no_extension,
             object_pairs_hook=tuple,
         )
     except UNREADABLE as error:

@@ -127,6 +127,19 @@ def test_what_cannot_be_stored_is_refused_and_undone(change: Step, word: str) ->
         kind.changed(remote, blob, ROOMY)
 
 
+def test_keys_of_bytes_are_refused_in_both_modes() -> None:
+    """msgpack would read them back, but a state's own keys are text: what remote-state took, local-state would refuse."""
+    kind = Kind(dict)
+    local, remote = kind.make(None), kind.make(None)
+    local.begin()
+    local.value[b"k"] = remote.value[b"k"] = 1
+    local.pause()
+    with pytest.raises(StateError, match="keys are strings"):
+        local.commit(ROOMY)
+    with pytest.raises(StateError, match="keys are strings"):
+        kind.changed(remote, None, ROOMY)
+
+
 def test_a_state_travels_through_json_and_deepcopy() -> None:
     """A handler may hand its state to code that wants a dict."""
     state = DictState({"a": [1], "b": {"c": 2}})

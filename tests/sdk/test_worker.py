@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgpack import ExtType, Timestamp, packb  # type: ignore[import-untyped]
 from support.containers import InThread, Peer, value_of
 
 from edged.sdk import Function, Session
@@ -62,6 +63,14 @@ def example() -> Function:
     @fn.handler
     def odd(s: Session) -> Any:
         return {1, 2}
+
+    @fn.handler
+    def unreadable(s: Session, which: str) -> Any:
+        s.state["n"] = 1
+        deep: Any = None
+        for _ in range(65):
+            deep = [deep]
+        return {"number": {1: 2}, "below": [{"a": {b"b": 1}}], "extension": ExtType(1, b""), "deep": deep}[which]
 
     @fn.handler
     def big(s: Session, size: int) -> bytes:
@@ -296,6 +305,8 @@ def test_calls_that_cannot_be_are_refused_before_they_run() -> None:
         assert "incr(by: int = 1)" in refused(peer.call("incr", 1, 2), Code.BAD_REQUEST).message
         refused(peer.call("incr", body=b"\xc1"), Code.BAD_REQUEST)
         refused(peer.call("incr", body=b"\x93\x01"), Code.BAD_REQUEST)
+        for extension in (ExtType(1, b""), ExtType(1, b"x"), Timestamp(1)):
+            refused(peer.call("incr", body=packb(extension)), Code.BAD_REQUEST)
         refused(peer.ask("worker.dance"), Code.BAD_REQUEST)
 
 
@@ -305,6 +316,15 @@ def test_answers_that_no_frame_carries_are_function_errors() -> None:
         assert "set" in refused(peer.call("odd"), Code.FUNCTION_ERROR).message
         assert "2097157 bytes" in refused(peer.call("big", 2 << 20), Code.FUNCTION_ERROR).message
         assert "cannot be had" in refused(peer.call("mumble"), Code.FUNCTION_ERROR).message
+
+
+@pytest.mark.parametrize("which", ["number", "below", "extension", "deep"])
+def test_an_answer_that_no_caller_could_read_does_not_count(which: str) -> None:
+    """Keys that are no strings, extensions and what nests too deep are no body (SPEC "Encoding"): the call fails."""
+    with InThread(example()) as peer:
+        answer = peer.call("unreadable", which, meta=REMOTE, session="s", blob=None)
+        assert isinstance(answer, m.Error) and answer.code == 301 and answer.message.startswith("Unpackable")
+        assert value_of(peer.call("incr", meta=REMOTE, session="s", blob=None)) == 1
 
 
 def test_a_state_beyond_its_limit_is_refused() -> None:
