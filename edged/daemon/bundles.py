@@ -3,7 +3,7 @@
 Files are written whole and renamed; all of it runs in threads, never on the loop.
 """
 
-import hashlib
+import logging
 import os
 import re
 import shutil
@@ -14,10 +14,12 @@ import trio
 
 from edged.core.catalogue import Catalogue, Pointer
 from edged.core.manifest import parse_manifest
-from edged_protocol.bundle import unpack_bundle
+from edged_protocol.bundle import bundle_files, bundle_hash, unpack_bundle
 from edged_protocol.codec import pack, unpack
 
 from .host import Spec
+
+log = logging.getLogger(__name__)
 
 CHUNK = 512 * 1024
 """Bytes of a bundle in one frame."""
@@ -34,11 +36,25 @@ MAX_UPLOADS = 5
 def write_whole(path: Path, data: bytes) -> None:
     """Write, fsync, rename: after a crash the old file or the new one is there."""
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    try:
+        with fresh.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:  # of a full disk the kernel does not say which file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _as_packed(dest: Path, data: bytes) -> bool:
+    """Whether the files of a bundle are in `dest` as they are in `data`."""
+    try:
+        return all(
+            (dest / path).read_bytes() == content and os.access(dest / path, os.X_OK) == executable
+            for path, executable, content in bundle_files(data)
+        )
+    except OSError:
+        return False
 
 
 class Bundles:
@@ -119,8 +135,8 @@ class Bundles:
 
     def _install(self, hash_: str, data: bytes) -> Spec:
         dest = self._path(hash_)
-        if not dest.exists():
-            if hashlib.sha256(data).hexdigest() != hash_:
+        if not self._mended(dest):
+            if bundle_hash(data) != hash_:
                 raise ValueError("the bundle's bytes do not have its hash")
             unpack_bundle(data, dest)
             try:
@@ -131,6 +147,26 @@ class Bundles:
             write_whole(dest.with_suffix(".bundle"), data)
         return self._spec(hash_)
 
+    def _mended(self, dest: Path) -> bool:
+        """Whether a bundle is installed, and as it was deployed. Files that a power loss, a bad disk or a function of its
+        own has changed are made anew of the packed one; without that nothing is left of it."""
+        packed = dest.with_suffix(".bundle")
+        try:
+            data = packed.read_bytes()
+        except FileNotFoundError:
+            data = b""
+        if bundle_hash(data) == dest.name:
+            if not _as_packed(dest, data):
+                log.warning("bundle %s was not as it was deployed: unpacked again", dest.name[:12])
+                shutil.rmtree(dest, ignore_errors=True)
+                unpack_bundle(data, dest)
+            return True
+        if packed.exists() or dest.exists():
+            log.error("bundle %s is damaged: it has to come from a peer, or be deployed again", dest.name[:12])
+            shutil.rmtree(dest, ignore_errors=True)
+            packed.unlink(missing_ok=True)
+        return False
+
     def _spec(self, hash_: str) -> Spec:
         path = self._path(hash_)
         try:
@@ -140,8 +176,9 @@ class Bundles:
         return Spec(parse_manifest(text), hash_, str(path))
 
     async def has(self, hash_: str) -> bool:
-        """Whether that bundle is installed."""
-        return await trio.to_thread.run_sync(self._path(hash_).exists, limiter=self._disk)
+        """Whether that bundle is installed; damage is mended, where it can be."""
+        async with self._changing:
+            return await trio.to_thread.run_sync(self._mended, self._path(hash_), limiter=self._disk)
 
     # A bundle that is fetched from peers: piece by piece, in any order, over restarts
 

@@ -28,15 +28,20 @@ class Fetch:
         self._ask = ask
         self._total = 0
         self._missing: list[int] = []
+        self._failed: set[str] = set()
         self._failure: CallError | None = None
 
     async def run(self, peers: list[str]) -> None:
         """Fetch what is missing from `peers`, the likeliest first, and install it. Raises CallError when none
         of them can go on, ValueError when it is not what its hash says."""
         await self._begin(peers)
-        async with trio.open_nursery() as nursery:
-            for peer in peers[:GIVERS]:
-                nursery.start_soon(self._take_from, peer)
+        givers = list(peers)
+        while self._missing and givers:
+            async with trio.open_nursery() as nursery:
+                for peer in givers[:GIVERS]:
+                    nursery.start_soon(self._take_from, peer)
+            # What a failing one had taken may be left when the others saw nothing missing any more: it is theirs now.
+            givers = [peer for peer in givers if peer not in self._failed]
         if self._missing:
             raise self._failure or call_error(Code.NODE_LOST, "no node has the bundle")
         await self._bundles.install_parts(self._hash)
@@ -67,6 +72,7 @@ class Fetch:
                 part = await self._part(peer, offset)
             except CallError as error:
                 self._missing.append(offset)
+                self._failed.add(peer)
                 self._failure = error
                 return
             await self._bundles.keep_part(self._hash, offset, part)
