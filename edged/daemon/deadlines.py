@@ -12,8 +12,9 @@ from edged_protocol import messages as m
 from edged_protocol.codec import encode
 
 from .link import Link
+from .long_calls import STEAL_AFTER
 from .relay import Relay
-from .workers import STEAL_AFTER, Workers
+from .workers import Workers
 
 MAX_CANCELS = 200
 CANCEL_SECONDS = 10.0
@@ -41,10 +42,10 @@ class Deadlines:
         if now >= call.deadline and not call.answered:
             self._over(call, "the deadline has passed")
         if call.container is not None and call.started and now - call.started > STEAL_AFTER:
-            self._workers.steal(call, now)
+            self._workers.long_calls.steal(call, now)
             limits = call.container.function.spec.manifest.calls
             if now - call.started > limits.hard_limit:
-                self._workers.overran(call)
+                self._workers.long_calls.overran(call)
                 self._relay.done_with(call)
 
     def _over(self, call: Call, why: str) -> None:

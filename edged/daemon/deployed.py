@@ -18,6 +18,9 @@ from edged_protocol.codec import encode, encode_invoke
 from .host import Container, Spec
 from .link import Link
 
+MAX_CHILDREN = 64
+"""Calls one container may have under way; `max_inflight` of its WELCOME."""
+
 Done = tuple[Call, m.Result | m.Error, float | None]
 """A call, a container's answer to it, and the seconds it ran, if that was said."""
 

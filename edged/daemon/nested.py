@@ -14,12 +14,9 @@ from edged_protocol.codec import encode
 from edged_protocol.errors import Code
 
 from .deadlines import Deadlines
-from .deployed import Deployed, Worker
+from .deployed import MAX_CHILDREN, Deployed, Worker
 from .relay import Relay
 from .workers import Workers
-
-MAX_CHILDREN = 64
-"""Calls one container may have under way; `max_inflight` of its WELCOME."""
 
 
 class Nested:
@@ -63,7 +60,7 @@ class Nested:
             self._let_in(worker, parent, message, min(left, message.timeout_ms or left), now)
 
     def _let_in(self, worker: Worker, parent: Call, message: m.Invoke, timeout: int, now: float) -> None:
-        self._workers.steal(parent, now)  # it waits: what is held behind it need not
+        self._workers.long_calls.steal(parent, now)  # it waits: what is held behind it need not
         chain = [*map(list, parent.chain), [parent.function, parent.session]]
         meta: m.Map = {"chain": chain, "attempt": (message.meta or {}).get("attempt")}
         if parent.traceparent is not None:

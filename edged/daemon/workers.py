@@ -1,7 +1,7 @@
 """The containers of one node: which exist, what each does, and the frames to and from them (DESIGN §2, §8).
 
-Pools decide (`core.pools`), `host` starts processes, this module joins the two and gives every container
-its link. A container that dies is told to whoever used it: the pool, or the session it belonged to.
+Pools decide (`core.pools`), `lifetimes` makes containers, this module joins the two. A container that dies
+is told to whoever used it: the pool, or the session it belonged to.
 """
 
 import logging
@@ -13,16 +13,16 @@ import trio
 from edged.core.calls import Call
 from edged.core.records import SessionKey
 from edged_protocol import messages as m
-from edged_protocol.codec import decode_answer, encode
-from edged_protocol.connection import Connection
-from edged_protocol.limits import MAX_BODY, MAX_STATE, PROTO
+from edged_protocol.limits import MAX_BODY
 
 from .deployed import Deployed, Done, Worker, shared_methods
 from .farewell import Farewell
 from .heeded import breach, heeded
 from .host import Host, Spec, StartFailed
 from .hub import Hub
+from .lifetimes import Lifetimes
 from .link import Link
+from .long_calls import LongCalls
 from .served import Served
 from .slots import Slots
 
@@ -31,24 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STEAL_AFTER = 0.005
-"""Seconds a call may run before those held behind it are given to other containers."""
-
-LAST_WORDS = 0.2
-"""Seconds after a container's death in which what it had answered is read."""
-
-TELL_AGAIN = 0.02
-"""Seconds between two signals to a container whose readers wait: one that comes between two calls is for nothing."""
-
 WAITS_FOR_ITSELF = "all containers of the function wait for calls that wait for a container of it"
 """Why a call that was made by one of them is refused: no time would help."""
-
-
-async def _cut_when_dead(worker: Worker) -> None:
-    """Its socket may be held open by a process that it left behind: then nothing would tell that it has ended."""
-    await worker.container.dead.wait()
-    await trio.sleep(LAST_WORDS)
-    worker.link.cut("its process has ended")
 
 
 class Workers:
@@ -70,19 +54,13 @@ class Workers:
         self._host = host
         self.served = Served()
         self.slots = Slots(slots, self.served.versions, self.end)
-        self._welcome = {
-            "proto": PROTO,
-            "max_frame": MAX_STATE,
-            "max_inflight": 64,
-            **welcome,
-        }
-        self._serials = serials
+        self._lifetimes = Lifetimes(host, self.slots, welcome, serials, self._received, self._ended, hub)
+        self.long_calls = LongCalls(touch, self.feed)
         self._touch = touch
         self._answered = answered
         self._lost = lost
         self._seat_lost = seat_lost
         self._settle = settle
-        self._hub = hub
         self._nursery: trio.Nursery | None = None
         self._hungry: set[Deployed] = set()
         self._starved: dict[Deployed, None] = {}
@@ -201,12 +179,12 @@ class Workers:
             return False
         function.pool.starting += 1
         self.slots.starting += 1
-        self._nursery.start_soon(self._pool_container, function)
+        self._nursery.start_soon(self._pool_container, function, self._nursery)
         return True
 
-    async def _pool_container(self, function: Deployed) -> None:
+    async def _pool_container(self, function: Deployed, nursery: trio.Nursery) -> None:
         try:
-            worker = await self._start(function)
+            worker = await self._lifetimes.start(function, nursery)
         except StartFailed as failed:
             self._start_failed(function, str(failed))
             return
@@ -239,56 +217,19 @@ class Workers:
             done(None, f"all {self.slots.total} container slots are taken")
         else:
             self.slots.starting += 1
-            self._nursery.start_soon(self._own_container, function, done)
+            self._nursery.start_soon(self._own_container, function, done, self._nursery)
 
     async def _own_container(
-        self, function: Deployed, done: Callable[[Worker | None, str], None]
+        self, function: Deployed, done: Callable[[Worker | None, str], None], nursery: trio.Nursery
     ) -> None:
         try:
-            worker = await self._start(function)
+            worker = await self._lifetimes.start(function, nursery)
         except StartFailed as failed:
             done(None, str(failed))
             return
         finally:
             self.slots.starting -= 1
         done(worker, "")
-
-    async def _start(self, function: Deployed) -> Worker:
-        assert self._nursery is not None
-        name = f"{function.spec.manifest.name}-{next(self._serials)}"
-        container = await self._host.start(function.spec, name)
-        connection = Connection.acceptor(lambda _: m.Welcome(self._welcome))
-        connection.decode = decode_answer
-        worker = Worker(function, container, Link(container.sock, connection, self._received, self._hub))
-        worker.link.name = name
-        worker.link.role = "worker"
-        worker.link.info["worker"] = worker
-        self.slots.alive.add(worker)
-        function.workers.add(worker)
-        self._nursery.start_soon(self._serve, worker)
-        with trio.move_on_after(10):
-            await worker.ready.wait()
-        if not worker.ready.is_set():
-            worker.container.kill()
-            worker.link.cut("it did not say HELLO")
-            raise StartFailed("the container did not say HELLO in 10 s")
-        if worker.link.closed:
-            raise StartFailed(f"the container ended while it started (see edgectl logs {name.rpartition('-')[0]})")
-        return worker
-
-    async def _serve(self, worker: Worker) -> None:
-        """A container from its first byte to its end; what fails meanwhile ends this one only."""
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cut_when_dead, worker)
-                await worker.link.run()
-                nursery.cancel_scope.cancel()
-        except* Exception:
-            log.exception("container %s failed", worker.name)
-        finally:
-            worker.container.kill()
-            worker.ready.set()
-            self._ended(worker)
 
     def _received(self, link: Link, messages: list[m.Message]) -> None:
         worker: Worker = link.info["worker"]
@@ -314,7 +255,7 @@ class Workers:
             if worker.function.pool.waiting:
                 self._hungry.add(worker.function)
             if self._starved and self.slots.gives_way(worker, self._starved, now):
-                self._take_back(worker)
+                self.long_calls.take_back(worker)
                 if not worker.calls:
                     self._starved.pop(worker.function, None)  # it has had its turn
                     self.end(worker)
@@ -379,43 +320,6 @@ class Workers:
         worker.function.pool.remove(worker)
         if worker in self.slots.alive - self.farewell.leaving and self._nursery is not None:
             self.farewell.begin(worker, self._nursery)
-
-    def overran(self, call: Call) -> None:
-        """The call passed its hard limit: its container is killed, which ends the call."""
-        worker = call.container
-        if isinstance(worker, Worker) and call.serial in worker.calls:
-            log.warning("%s: call %s passed its hard limit", worker.name, call.serial)
-            worker.container.kill()
-            worker.link.cut("hard limit")
-
-    def steal(self, call: Call, now: float) -> None:
-        """The call takes long, or waits itself: give what is held behind it to other containers."""
-        worker = call.container
-        if not isinstance(worker, Worker) or worker.seat is not None:
-            self._let_readers_by(worker, now)
-            return
-        self._take_back(worker)
-        if worker.function.pool.waiting:
-            self.feed(worker.function, now)
-
-    def _take_back(self, worker: Worker) -> None:
-        """What is held behind the call that a container runs goes to the queue; it gets no more until that ends."""
-        taken = worker.function.pool.overdue(worker)
-        for waiting in taken:
-            worker.calls.pop(waiting.serial, None)
-            waiting.container = None
-            worker.link.send(encode(m.Cancel(waiting.serial)))
-        if taken:
-            self._touch(worker.link)
-
-    def _let_readers_by(self, worker: Worker | None, now: float) -> None:
-        """A session's own container: it runs the readers that wait behind a long call beside it, when it is told."""
-        if worker is None or not worker.beside or now - worker.told < TELL_AGAIN:
-            return
-        shared = worker.function.shared
-        if any(call.method in shared and not call.started for call in worker.calls.values()):
-            worker.told = now
-            worker.container.wake()
 
     def look_after(self, now: float) -> None:
         """Once a second: end pool containers idle for longer than their function wants, count arrivals."""

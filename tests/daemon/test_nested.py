@@ -39,6 +39,7 @@ class Node:
         self.routed: list[m.Invoke] = []
         self.stolen: list[Call] = []
         self.given_up: list[Call] = []
+        self.long_calls = self
 
     def touch(self, link: Link) -> None:
         """It has something to send."""
