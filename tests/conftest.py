@@ -5,6 +5,8 @@ import signal
 
 from hypothesis import settings
 
+pytest_plugins = ["support.ahead"]
+
 settings.register_profile("edged", deadline=None)
 settings.load_profile("edged")
 

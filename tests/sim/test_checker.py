@@ -39,6 +39,8 @@ from . import leasing
 from .mesh import ANY, Aim, failure
 from .node import Node
 
+pytestmark = pytest.mark.ahead
+
 WORLDS = 1000
 
 Patch = pytest.MonkeyPatch

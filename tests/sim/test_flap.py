@@ -1,9 +1,13 @@
 """Connections that end while a state is copied, in whole meshes, and come back: the copy goes on (reliability §2.5, step 3)."""
 
+import pytest
+
 from edged.core.transition import S
 
 from .mesh import Aim
 from .worlds import World, tell
+
+pytestmark = pytest.mark.ahead
 
 WORLDS = 80
 

@@ -10,6 +10,8 @@ from edged.core.transition import S
 from .mesh import Aim
 from .worlds import Told, World, tell
 
+pytestmark = pytest.mark.ahead
+
 WORLDS = 60
 KILLED = ("node_killed@sealed",)
 """A target, each time: before the record names it, or when it does and nobody has told it."""

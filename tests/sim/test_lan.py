@@ -14,6 +14,8 @@ from edged.core.membership.records import MAX_NUMBER, NodeRecord, parsed
 
 from .lan import Lan
 
+pytestmark = pytest.mark.ahead
+
 FIVE = [f"n{i}" for i in range(5)]
 SEEDS = range(40)
 

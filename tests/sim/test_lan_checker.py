@@ -15,6 +15,8 @@ from edged.core.membership.suspicion import Suspicion
 
 from . import test_lan as told
 
+pytestmark = pytest.mark.ahead
+
 SEEDS = 20
 
 Patch = pytest.MonkeyPatch

@@ -4,13 +4,14 @@
 """
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
 from edged.core.transition import HOLDING, NEXT, OWNING, S
 
 from .mesh import Aim
-from .worlds import Told, World, told_by_all_cores
+from .worlds import Told, World, chunks, tell
 
 SEEDS = 10_000
 
@@ -48,14 +49,16 @@ MUST_MEET: dict[str, frozenset[S]] = {
 """The states in which each thing that can happen to a session must have happened to one."""
 
 
+WORLDS = [World(seed) for seed in range(SEEDS)] + [World(seed, aim) for count, aim in AIMED for seed in range(count)]
+
+pytestmark = pytest.mark.ahead_of(tell, chunks(WORLDS))
+
+
 @pytest.fixture(scope="module")
-def told() -> Told:
+def told(results: Iterator[Told]) -> Told:
     """All worlds, once."""
-    worlds = [World(seed) for seed in range(SEEDS)]
-    for count, aim in AIMED:
-        worlds += [World(seed, aim) for seed in range(count)]
     result = Told(0, [], Counter(), Counter(), Counter())
-    for part in told_by_all_cores(worlds):
+    for part in results:
         result.failures.extend(part.failures)
         result.steps.update(part.steps)
         result.seen.update(part.seen)

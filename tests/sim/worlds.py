@@ -50,9 +50,13 @@ def tell(worlds: Iterable[World]) -> Told:
     return Told(count, failures, steps, seen, counts)
 
 
+def chunks(worlds: list[World]) -> list[list[World]]:
+    """What one process is given at a time."""
+    return [worlds[at : at + CHUNK] for at in range(0, len(worlds), CHUNK)]
+
+
 def told_by_all_cores(worlds: list[World]) -> Iterator[Told]:
     """Run them in processes of their own; the parts come in order."""
-    chunks = [worlds[at : at + CHUNK] for at in range(0, len(worlds), CHUNK)]
     # A fork would copy whatever threads and locks the caller has.
     with multiprocessing.get_context("spawn").Pool() as pool:
-        yield from pool.imap(tell, chunks)
+        yield from pool.imap(tell, chunks(worlds))
