@@ -7,7 +7,6 @@ killed each session is asked what that would lose.
 
 import logging
 import signal
-import socket
 import sys
 import tempfile
 from collections import Counter
@@ -23,6 +22,7 @@ from edged_protocol.errors import CallError, outcome_of
 from edged_protocol.trio_client import Mesh, connect
 
 from .nodes import COUNTER, Nodes, deploy, served_by
+from .ports import free_port
 from .redis_server import RedisServer
 from .tallies import Loss, Tally
 
@@ -222,13 +222,6 @@ class Chaos:
             self._server.pause()
             await trio.sleep(self._size.pause_seconds)
             self._server.resume()
-
-
-def free_port() -> int:
-    """One that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 CHECKPOINT_CALLS = 50

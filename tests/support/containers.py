@@ -11,7 +11,8 @@ from edged_protocol.codec import encode, pack, unpack
 from edged_protocol.connection import Connection
 from edged_protocol.limits import MAX_FRAME_TRUSTED
 
-PATIENCE = 10.0
+PATIENCE = 60.0
+"""Seconds for anything, on a machine with other work."""
 
 
 class Peer:

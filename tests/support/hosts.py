@@ -1,16 +1,23 @@
 """A running host with real containers, for tests; run by path it is a daemon that can be killed."""
 
+import ctypes
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import trio
 
 from edged.core.manifest import parse_manifest
 from edged.daemon.cgroups import Cgroups
 from edged.daemon.host import Container, Host, Spec
-from support.containers import Peer
+from edged.sdk.launch import become_subreaper
+from support.containers import PATIENCE, Peer, value_of
 
 FUNCTIONS = Path(__file__).parent / "functions"
+STATELESS = {"meta": None, "session": None, "call_id": None}
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def spec_of(path: Path) -> Spec:
@@ -50,6 +57,53 @@ class Rig:
     def close(self) -> None:
         for peer in self._peers:
             peer.sock.close()
+
+
+@contextmanager
+def adopting() -> Iterator[None]:
+    """Orphans below this process come to it, as they come to a daemon; afterwards to init again: here they would
+    stay as zombies, of whatever a later test kills."""
+    become_subreaper()
+    try:
+        yield
+    finally:
+        assert ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
+
+
+async def in_thread(call: Callable[..., Any], *args: Any, **fields: Any) -> Any:
+    """A blocking exchange with a container."""
+    return await trio.to_thread.run_sync(lambda: call(*args, **fields), abandon_on_cancel=True)
+
+
+async def told(peer: Peer, method: str, *args: Any) -> Any:
+    """The value of a stateless call."""
+    return value_of(await in_thread(peer.call, method, *args, **STATELESS))
+
+
+async def status_of(container: Container) -> int | None:
+    """How it ended, once it has."""
+    with trio.fail_after(PATIENCE):
+        return await container.wait()
+
+
+def children() -> list[int]:
+    """Children of this process, the dead ones that nobody reaped included."""
+    found = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        found += [int(pid) for pid in path.read_text().split()]
+    return found
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for another process to get somewhere; a test that waits in vain fails."""
+    with trio.fail_after(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - there is no event for what another process does
+            await trio.sleep(0.005)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended and was reaped."""
+    return not Path(f"/proc/{pid}").exists()
 
 
 async def main() -> None:

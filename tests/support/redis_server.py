@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 from .lan_hosts import Host
+from .ports import free_port
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 
 
@@ -22,8 +23,7 @@ class RedisServer:
         assert PROGRAM, "no redis-server here: make deps"
         self._inside, self._ip = (host.inside, host.ip) if host is not None else ([], "127.0.0.1")
         directory.mkdir(exist_ok=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._directory = directory
         self._options = options or ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
         self._process: subprocess.Popen[bytes] | None = None
