@@ -75,7 +75,7 @@ SCHEMA: s.Schema = {
         "lease": Field(_lease, 15.0),
     },
     "store": {"url": Field(_url, "sqlite:")},
-    "capacity": {"containers": Field(s.whole(0, 4096), 8), "memory": Field(s.size, 1 << 30)},
+    "capacity": {"containers": Field(s.whole(0, 4096), 8), "memory": Field(s.size, 0)},
     "policy": {
         "guard": Field(s.real(0.1, 0.99), 0.8),
         "wish_guard": Field(s.real(0.1, 0.99), 0.95),

@@ -175,11 +175,12 @@ class Manifest:
     limits: Limits
     balance: Balance
 
-    def warnings(self, no_cpu_limit: str) -> list[str]:
-        """What it asks for and does not get: for whoever deploys it. `no_cpu_limit`: why the node holds nobody to one.
-        The defaults promise nothing."""
+    def warnings(self, no_cpu_limit: str, memory: int) -> list[str]:
+        """What it asks for and does not get: for whoever deploys it. `no_cpu_limit`: why the node holds nobody to one;
+        `memory`: its bytes for all containers, 0 for any. The defaults promise nothing."""
         return [f"{name} {why}" for name, why, asked in (
             ("[limits] cpu", f"has no effect on this node: {no_cpu_limit}", no_cpu_limit and self.limits.cpu != 1.0),
+            ("[limits] memory", "is more than this node has for all containers: it does not run here", 0 < memory < self.limits.memory),
             ("[state] max_bytes", LARGE, self.state.max_bytes > MAX_STATE),
             ("[state] schema", "is not looked at: the function has to know its older states", self.state.schema != 1),
         ) if asked]  # fmt: skip

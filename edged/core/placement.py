@@ -15,6 +15,8 @@ class Place(NamedTuple):
     state: str
     labels: tuple[str, ...]
     slots: int
+    memory: int = 0
+    """Bytes for all containers, 0 for any."""
 
 
 def missing(require: Iterable[str], labels: Iterable[str]) -> list[str]:
@@ -22,8 +24,13 @@ def missing(require: Iterable[str], labels: Iterable[str]) -> list[str]:
     return [label for label in require if label not in set(labels)]
 
 
-def why_not(require: Iterable[str], place: Place) -> str:
-    """The rule that keeps a function off a node; "" when none does."""
+def too_large(limit: int, memory: int) -> bool:
+    """Whether no container with that limit has room where all have `memory`, 0 for any."""
+    return 0 < memory < limit
+
+
+def why_not(require: Iterable[str], place: Place, memory: int = 0) -> str:
+    """The rule that keeps a function whose containers take `memory` off a node; "" when none does."""
     if place.status != "alive":
         return f"the node is {place.status}"
     if not place.state:
@@ -32,6 +39,8 @@ def why_not(require: Iterable[str], place: Place) -> str:
         return f"the node is {place.state}"
     if place.slots == 0:
         return "the node has no container slots ([capacity] containers)"
+    if too_large(memory, place.memory):
+        return "one container of the function is to have more memory than the node has for all ([capacity] memory)"
     absent = missing(require, place.labels)
     if absent:
         return "the node lacks " + ", ".join(f'the label "{label}"' for label in absent)

@@ -33,7 +33,7 @@ from edged.core.routing import There
 from edged_protocol import messages as m
 from edged_protocol.errors import CallError
 
-from .memory import Memory
+from .memory import MACHINE, Memory
 from .status import body_of
 
 if TYPE_CHECKING:
@@ -130,7 +130,9 @@ class Brain:
 
     def _has_room(self, move: Move) -> bool:
         """Where all containers are busy, the next look may find one that is not."""
-        return move.to != self._node.name or self._node.workers.slots.has_room(None)
+        workers = self._node.workers
+        function = workers.served.version_for(*move.session)
+        return move.to != self._node.name or function is None or workers.slots.has_room(function, own=True)
 
     async def _make(self, move: Move) -> None:
         """One move, like an operator's."""
@@ -234,7 +236,7 @@ class Brain:
                 rows[key.function].append(self._session(key, mode, now))
         functions = tuple(self._function(name, tuple(row)) for name, row in rows.items() if name in node.workers.served.functions)
         settings = replace(self.settings, frozen=self.frozen)
-        bytes_ = node.config.capacity.memory, self.memory_used
+        bytes_ = node.config.capacity.memory or MACHINE, self.memory_used
         return View(node.name, node.workers.slots.total, functions, tuple(self._peers()), *bytes_, settings)
 
     def _known(self, now: float) -> list[SessionKey]:

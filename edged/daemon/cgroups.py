@@ -49,7 +49,6 @@ class Cgroups:
             path, self._lock = await trio.to_thread.run_sync(_prepared)
         except (NoCgroups, OSError) as error:
             self.trouble = str(error)
-            log.info("[limits] cpu has no effect on this node: %s", self.trouble)
             return
         self.path, self.trouble = str(path), ""
         for left in await trio.to_thread.run_sync(_left, path):

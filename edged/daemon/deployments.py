@@ -19,7 +19,8 @@ from edged.core.catalogue import (
     rolled_back,
     with_canary,
 )
-from edged.core.placement import missing
+from edged.core.manifest import Manifest
+from edged.core.placement import missing, too_large
 from edged.core.records import MAX_INTEGER
 from edged.core.routing import Router
 from edged_protocol.codec import unpack
@@ -63,7 +64,7 @@ class Deployments:
         self._router = router
         self._peers = peers
         self._balancer = balancer
-        self._required: dict[str, tuple[str, ...]] = {}
+        self._manifests: dict[str, Manifest] = {}
         self._nursery: trio.Nursery | None = None
         self._fetching: set[str] = set()
         self._installing = 0
@@ -111,14 +112,15 @@ class Deployments:
         spec = await self._bundles.spec(pointer.hash) if pointer.hash else None
         if spec is None:
             self._balancer.forget_function(pointer.name)
-            self._required.pop(pointer.name, None)
+            self._manifests.pop(pointer.name, None)
         else:
             self._balancer.policy(pointer.name, spec.manifest.balance.policy)
-            self._required[pointer.name] = spec.manifest.placement.require
+            self._manifests[pointer.name] = spec.manifest
 
-    def required(self, name: str) -> tuple[str, ...]:
-        """The labels a node must have to run a function."""
-        return self._required.get(name, ())
+    def required(self, name: str) -> tuple[tuple[str, ...], int]:
+        """The labels a node must have to run a function, and the bytes for one container."""
+        manifest = self._manifests.get(name)
+        return ((), 0) if manifest is None else (manifest.placement.require, manifest.limits.memory)
 
     async def _complete(self, pointer: Pointer) -> bool:
         """Whether all bundles are here; those that are not, the next peer that tells of them has to give."""
@@ -128,7 +130,8 @@ class Deployments:
 
     async def _placed(self, hash_: str) -> Spec | None:
         spec = await self._bundles.spec(hash_) if hash_ else None
-        if spec is None or not self._workers.slots.total:
+        slots = self._workers.slots
+        if spec is None or not slots.total or too_large(spec.manifest.limits.memory, slots.memory):
             return None
         return None if missing(spec.manifest.placement.require, self._labels) else spec
 

@@ -59,7 +59,7 @@ async def function_deploy(node: "Node", link: Link, request: m.Request) -> tuple
     node.events.note(
         "function.deployed", function=spec.manifest.name, hash=spec.hash[:12], percent=share or 100
     )
-    warnings = spec.manifest.warnings(node.cgroups.trouble)
+    warnings = spec.manifest.warnings(node.cgroups.trouble, node.workers.slots.memory)
     for warning in warnings:
         log.warning("%s: %s", spec.manifest.name, warning)
     return {**await _row(node, _deployed(node, spec.manifest.name)), "warnings": warnings}, None

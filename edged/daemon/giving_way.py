@@ -73,8 +73,7 @@ class GivingWay:
                 if await self._leaves(key, function):
                     return
         if function in self._workers.shut_out() and not self._any_moving():
-            total = self._workers.slots.total
-            self._workers.refuse(function, f"all {total} container slots are held by local sessions that do not give way")
+            self._workers.refuse(function, f"{self._workers.slots.full(function)}; the local sessions here do not give way")
 
     async def _leaves(self, key: SessionKey, function: Deployed) -> bool:
         name = function.spec.manifest.name
@@ -104,4 +103,4 @@ class GivingWay:
     def _any_moving(self) -> bool:
         """Whether a slot may become free without anybody's giving way."""
         seats = [worker.seat for worker in self._workers.slots.alive]
-        return any(seat is None or seat.state is not S.LOCAL for seat in seats)
+        return any(seat is not None and seat.state is not S.LOCAL for seat in seats)

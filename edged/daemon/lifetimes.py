@@ -58,16 +58,20 @@ class Lifetimes:
         self._hub = hub
 
     async def start(self, function: Deployed, nursery: trio.Nursery) -> Worker:
-        """A container that is ready. Raises StartFailed."""
+        """A container that is ready, in the slot that was begun for it. Raises StartFailed."""
         name = f"{function.spec.manifest.name}-{next(self._serials)}"
-        container = await self._host.start(function.spec, name)
+        try:
+            container = await self._host.start(function.spec, name)
+        except BaseException:
+            self._slots.failed(function)
+            raise
         connection = Connection.acceptor(lambda _: m.Welcome(self._welcome))
         connection.decode = decode_answer
         worker = Worker(function, container, Link(container.sock, connection, self._received, self._hub))
         worker.link.name = name
         worker.link.role = "worker"
         worker.link.info["worker"] = worker
-        self._slots.alive.add(worker)
+        self._slots.started(worker)
         function.workers.add(worker)
         nursery.start_soon(self._serve, worker)
         with trio.move_on_after(HELLO_SECONDS):

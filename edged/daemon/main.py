@@ -106,6 +106,8 @@ def _settle_memory() -> None:
 def _report_ready(node: Node) -> None:
     notify.notify(f"READY=1\nSTATUS=serving {node.address}")
     log.info("%s serves %s, admin %s%s", node.name, node.address, node.admin, f", http {node.http}" if node.http else "")
+    if node.cgroups.trouble:
+        log.info("[limits] cpu has no effect on this node: %s", node.cgroups.trouble)
     if node.config.security.insecure:
         log.warning("INSECURE: [security] insecure = true, whoever reaches this node may use it")
     fd = os.environ.pop("EDGED_READY_FD", None)

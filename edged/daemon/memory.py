@@ -1,10 +1,10 @@
 """How much memory this node's containers take, measured now and then (DESIGN §7).
 
 Decides how a page that several processes share is counted: by its share, so that what a zygote has once for all its
-containers counts once. Refuses to know what follows. Adding up the limits of the manifests was the alternative: nodes
-are meant to promise more than they have.
+containers counts once. Refuses to know what follows, and what was promised (`slots`).
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +16,9 @@ from .workers import Workers
 
 LOOK_SECONDS = 5.0
 """Between two looks: each reads a file of the kernel's for every container, which takes it some 50 µs."""
+
+MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+"""Bytes of memory that this machine has."""
 
 _PSS = re.compile(rb"^Pss: +(\d+) kB$", re.MULTILINE)
 

@@ -192,6 +192,7 @@ class Node:
         return Workers(
             self.host,
             self.config.capacity.containers,
+            self.config.capacity.memory,
             {"mesh": self.config.mesh.name, "node": self.name},
             self.serials,
             self.relay.touch,

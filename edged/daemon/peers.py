@@ -59,6 +59,7 @@ INTRODUCTION: dict[str, Callable[[Any], bool]] = {
     "address": lambda value: isinstance(value, str),
     "labels": _texts,
     "containers": _two_counts,
+    "memory": lambda value: value is None or _two_counts(value),
     "sessions": lambda value: type(value) is int,
     "functions": _texts,
     "state": lambda value: isinstance(value, str),

@@ -1,12 +1,15 @@
-"""The places for containers on one node (DESIGN §8). Decides which container gives way when none is free: an idle one,
-and where a function has none at all one of another's `[pool] min`, or one that has had its time.
+"""The places for containers on one node: their number, and the memory promised to them by their functions' `[limits]
+memory` (DESIGN §8, §9). Decides which containers give way when a place is missing: idle ones, and where a function has
+none at all those of another's `[pool] min`, or one that has had its time.
 
-Refuses to know how containers start and end.
+Refuses to know how containers start and end, and what memory they really take (`memory`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import trio
+
+from edged_protocol.limits import MIB
 
 from .deployed import Deployed, Worker
 
@@ -15,10 +18,15 @@ SLICE = 0.25
 
 
 class Slots:
-    """`total` of them; `starting` and `alive` are kept by who starts containers."""
+    """`total` of them, and `memory` bytes, 0 for any; who starts containers tells of each start and end."""
 
-    def __init__(self, total: int, versions: Callable[[], Iterable[Deployed]], end: Callable[[Worker], None]) -> None:
+    def __init__(
+        self, total: int, memory: int, versions: Callable[[], Iterable[Deployed]], end: Callable[[Worker], None]
+    ) -> None:
         self.total = total
+        self.memory = memory
+        self.promised = 0
+        """Bytes that all containers together may take."""
         self.starting = 0
         self.alive: set[Worker] = set()
         self._versions = versions
@@ -29,47 +37,92 @@ class Slots:
         """Slots taken."""
         return len(self.alive) + self.starting
 
-    @property
-    def spare(self) -> int:
-        """Slots free."""
-        return self.total - self.used
+    # Starts and ends
 
-    def has_room(self, asking: Deployed | None) -> bool:
+    def begin(self, function: Deployed) -> None:
+        """A container of that version is to start."""
+        self.starting += 1
+        self.promised += _limit(function)
+
+    def failed(self, function: Deployed) -> None:
+        """It did not."""
+        self.starting -= 1
+        self.promised -= _limit(function)
+
+    def started(self, worker: Worker) -> None:
+        """It did."""
+        self.starting -= 1
+        self.alive.add(worker)
+
+    def ended(self, worker: Worker) -> None:
+        """It is gone."""
+        self.alive.remove(worker)
+        self.promised -= _limit(worker.function)
+
+    # Room
+
+    def spare(self, function: Deployed) -> int:
+        """Containers of that version for which there is room."""
+        slots, limit = self.total - self.used, _limit(function)
+        return slots if not self.memory or not limit else min(slots, (self.memory - self.promised) // limit)
+
+    def has_room(self, function: Deployed, own: bool = False) -> bool:
         """Whether `make_room` would find any."""
-        return self.spare > 0 or self._idle_elsewhere(asking) is not None
+        return self.spare(function) > 0 or bool(self._in_the_way(function, own))
 
-    def make_room(self, asking: Deployed | None) -> bool:
-        """Whether a slot is free, after ending an idle pool container if need be: for the pool of `asking` one of
-        another function, for a session (None) any."""
-        if self.spare > 0:
+    def make_room(self, function: Deployed, own: bool = False) -> bool:
+        """Whether there is room, after ending idle pool containers if need be: for the pool of `function` those of other
+        functions, for a session's own container any."""
+        if self.spare(function) > 0:
             return True
-        idle = self._idle_elsewhere(asking)
-        if idle is not None:
-            self._end(idle)
-        return idle is not None
+        leaving = self._in_the_way(function, own)
+        for worker in leaving:
+            self._end(worker)
+        return bool(leaving)
+
+    def fits_beside_sessions(self, function: Deployed) -> bool:
+        """Whether there would be room if all containers but those of local sessions ended."""
+        kept = [_limit(worker.function) for worker in self.alive if worker.seat is not None]
+        return len(kept) < self.total and (not self.memory or sum(kept) + _limit(function) <= self.memory)
+
+    def full(self, function: Deployed) -> str:
+        """Why there is no room, for people."""
+        if self.used >= self.total:
+            return f"all {self.total} container slots are taken"
+        there, limit = (size // MIB for size in (self.memory, _limit(function)))
+        return f"{self.promised // MIB} of {there} MiB are promised to containers, another one of this function is to have {limit} ([capacity] memory)"
 
     def gives_way(self, worker: Worker, starved: Iterable[Deployed], now: float) -> bool:
         """Whether a pool's container that has just answered should end, because one of the `starved` has none at all."""
         counts = {version: len(version.pool.containers()) for version in self._versions()}
-        if not any(counts.get(one) == 0 and not one.pool.starting for one in starved):
+        if not any(counts.get(one) == 0 and not one.pool.starting and self.fits_beside_sessions(one) for one in starved):
             return False
         return counts.get(worker.function) == max(counts.values()) and now - worker.since > SLICE
 
-    def _idle_elsewhere(self, asking: Deployed | None) -> Worker | None:
-        now = trio.current_time()
-        for function in self._versions():
-            for worker in function.pool.idle(now, 0.0) if function is not asking else ():
-                assert isinstance(worker, Worker)
-                return worker
-        if asking is None or asking.pool.containers() or asking.pool.starting:
-            return None
-        return self._of_a_minimum(asking)
+    def _in_the_way(self, function: Deployed, own: bool) -> list[Worker]:
+        """Idle containers whose end makes room, as few as will do; none if that takes more than are idle. What those
+        leave that end already is promised to others."""
+        missing = _limit(function) - max(0, self.memory - self.promised) if self.memory else 0
+        leaving: list[Worker] = []
+        for worker in self._idle(function, own):
+            leaving.append(worker)
+            missing -= _limit(worker.function)
+            if missing <= 0:
+                return leaving
+        return []
 
-    def _of_a_minimum(self, asking: Deployed) -> Worker | None:
-        """`[pool] min` is for calls that do not have to wait, not for others that never run."""
-        for function in self._versions():
-            idlest = function.pool.idlest() if function is not asking else None
-            if idlest is not None:
-                assert isinstance(idlest, Worker)
-                return idlest
-        return None
+    def _idle(self, function: Deployed, own: bool) -> Iterator[Worker]:
+        """Who may end, in that order. `[pool] min` is for calls that do not have to wait, not for others that never run."""
+        now = trio.current_time()
+        others = [version for version in self._versions() if own or version is not function]
+        spared = [worker for version in others for worker in version.pool.idle(now, 0.0)]
+        if not own and not function.pool.containers() and not function.pool.starting:
+            kept = (version.pool.idlest() for version in others)
+            spared += [worker for worker in kept if worker is not None and worker not in spared]
+        for worker in spared:
+            assert isinstance(worker, Worker)
+            yield worker
+
+
+def _limit(function: Deployed) -> int:
+    return function.spec.manifest.limits.memory

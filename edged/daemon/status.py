@@ -30,6 +30,7 @@ def introduction(node: "Node") -> m.Map:
         "address": node.gossip.core.record.address,
         "labels": list(node.config.node.labels),
         "containers": [workers.slots.used, workers.slots.total],
+        "memory": [workers.slots.promised, workers.slots.memory],
         "sessions": _local(node),
         "functions": [] if node.relay.draining else workers.offered,
         "state": state(node),
@@ -87,21 +88,21 @@ def body_of(packed: bytes) -> m.Map:
 
 def placement(node: "Node", function: str) -> list[m.Map]:
     """Which rule keeps `function` off which node."""
-    require = node.deployments.required(function)
+    require, memory = node.deployments.required(function)
     said = [introduction(node), *(link.info.get("sync") for link in node.relay.peers.values())]
     known = {row["node"]: row for row in said if row}
     places = [_place(node.name, "alive", known[node.name])]
     for member in node.gossip.core.members():
         name = member.record.node
         places.append(_place(name, member.status.name.lower(), known.get(name)))
-    rules = [{"node": place.node, "rule": why_not(require, place)} for place in places]
+    rules = [{"node": place.node, "rule": why_not(require, place, memory)} for place in places]
     return [row if row["rule"] else {**row, "rule": "it does not serve it yet"} for row in rules]
 
 
 def _place(name: str, status: str, row: m.Map | None) -> Place:
     if row is None:
         return Place(name, status, "", (), 0)
-    return Place(name, status, row["state"], tuple(row["labels"]), row["containers"][1])
+    return Place(name, status, row["state"], tuple(row["labels"]), row["containers"][1], _promised(row)["total"])
 
 
 def state(node: "Node") -> str:
@@ -134,6 +135,12 @@ def _unconnected(name: str, address: str) -> m.Map:
     return {"node": name, "address": address, **unknown}
 
 
+def _promised(said: m.Map) -> m.Map:
+    """Bytes promised to containers; older nodes do not say it."""
+    used, total = said.get("memory") or (0, 0)
+    return {"used": used, "total": total}
+
+
 def _row(said: m.Map) -> m.Map:
     return {
         "name": said["node"],
@@ -141,6 +148,7 @@ def _row(said: m.Map) -> m.Map:
         "state": said["state"],
         "labels": said["labels"],
         "containers": {"used": said["containers"][0], "total": said["containers"][1]},
+        "memory": _promised(said),
         "sessions": said["sessions"],
     }
 
@@ -159,6 +167,7 @@ async def status(node: "Node") -> m.Map:
         "uptime_s": round(trio.current_time() - node.started, 1),
         "insecure": node.config.security.insecure,
         "containers": {"used": node.workers.slots.used, "total": node.workers.slots.total},
+        "memory": {"used": node.workers.slots.promised, "total": node.workers.slots.memory},
         "cpu_limit": "enforced" if not node.cgroups.trouble else f"no effect: {node.cgroups.trouble}",
         "sessions": {
             "local": _local(node),

@@ -42,6 +42,7 @@ class Workers:
         self,
         host: Host,
         slots: int,
+        memory: int,
         welcome: m.Map,
         serials: Iterator[int],
         touch: Callable[[Link], None],
@@ -53,7 +54,7 @@ class Workers:
     ) -> None:
         self._host = host
         self.served = Served()
-        self.slots = Slots(slots, self.served.versions, self.end)
+        self.slots = Slots(slots, memory, self.served.versions, self.end)
         self._lifetimes = Lifetimes(host, self.slots, welcome, serials, self._received, self._ended, hub)
         self.long_calls = LongCalls(touch, self.feed)
         self._touch = touch
@@ -103,14 +104,14 @@ class Workers:
     def at_once(self, name: str) -> bool:
         """Whether a call of `name` would not wait here."""
         function = self.served.functions.get(name)
-        return function is not None and function.pool.at_once(self.slots.spare)
+        return function is not None and function.pool.at_once(self.slots.spare(function))
 
     def figures(self, name: str) -> tuple[int, int, int, int, int] | None:
         """For other nodes, of a function offered here (`core.balancing.Load`)."""
         function = self.served.functions.get(name)
         if function is None or self.resting:
             return None
-        return function.pool.figures(self.slots.spare)
+        return function.pool.figures(self.slots.spare(function))
 
     def submit(self, call: Call, now: float) -> str | None:
         """Queue a call for its function's pool; the reason when that is impossible."""
@@ -151,14 +152,14 @@ class Workers:
                 break
 
     def shut_out(self) -> list[Deployed]:
-        """Versions whose calls no container will run unless a session leaves: all slots are sessions' own."""
+        """Versions whose calls no container will run unless a session leaves: sessions have all slots, or too much memory."""
         return [version for version in self.served.versions() if self._is_shut_out(version)]
 
     def _is_shut_out(self, function: Deployed) -> bool:
         pool, slots = function.pool, self.slots
-        if not pool.waiting or pool.starting or pool.containers() or slots.starting or slots.spare > 0:
+        if not pool.waiting or pool.starting or pool.containers() or slots.starting or slots.spare(function) > 0:
             return False
-        return all(worker.seat is not None for worker in slots.alive)
+        return not slots.fits_beside_sessions(function)
 
     def refuse(self, function: Deployed, reason: str) -> None:
         """Its calls that wait are answered 104."""
@@ -173,14 +174,20 @@ class Workers:
         self._touch(worker.link)
 
     def _start_for_pool(self, function: Deployed) -> bool:
+        if self._comes_after_others(function):
+            return False
         # Nobody has to end for a container that only [pool] min asks for.
-        room = self.slots.make_room(function) if function.pool.waiting else self.slots.spare > 0
+        room = self.slots.make_room(function) if function.pool.waiting else self.slots.spare(function) > 0
         if not room or self._stopped or self._nursery is None:
             return False
         function.pool.starting += 1
-        self.slots.starting += 1
+        self.slots.begin(function)
         self._nursery.start_soon(self._pool_container, function, self._nursery)
         return True
+
+    def _comes_after_others(self, function: Deployed) -> bool:
+        """What becomes free is kept for those that have no container at all: one may need the memory of several."""
+        return bool(function.pool.containers()) and any(one.pool.waiting and not one.pool.containers() for one in self._starved)
 
     async def _pool_container(self, function: Deployed, nursery: trio.Nursery) -> None:
         try:
@@ -190,7 +197,6 @@ class Workers:
             return
         finally:
             function.pool.starting -= 1
-            self.slots.starting -= 1
         self._join_pool(worker)
 
     def _join_pool(self, worker: Worker) -> None:
@@ -213,10 +219,10 @@ class Workers:
             done(None, f"{key.function} is not deployed here")
         elif self.resting:
             done(None, "the node is drained")
-        elif not self.slots.make_room(None):
-            done(None, f"all {self.slots.total} container slots are taken")
+        elif not self.slots.make_room(function, own=True):
+            done(None, self.slots.full(function))
         else:
-            self.slots.starting += 1
+            self.slots.begin(function)
             self._nursery.start_soon(self._own_container, function, done, self._nursery)
 
     async def _own_container(
@@ -227,8 +233,6 @@ class Workers:
         except StartFailed as failed:
             done(None, str(failed))
             return
-        finally:
-            self.slots.starting -= 1
         done(worker, "")
 
     def _received(self, link: Link, messages: list[m.Message]) -> None:
@@ -301,7 +305,7 @@ class Workers:
 
     def _ended(self, worker: Worker) -> None:
         self.farewell.ended(worker)
-        self.slots.alive.discard(worker)
+        self.slots.ended(worker)
         worker.function.workers.discard(worker)
         self.nested.container_ended(worker)
         seat, worker.seat = worker.seat, None

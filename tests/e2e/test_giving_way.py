@@ -10,6 +10,8 @@ from support.wire_client import WireClient
 from edged_protocol.errors import CallError
 
 PROGRAM = """
+import time
+
 from edged.sdk import Function
 
 fn = Function("many", state=dict)
@@ -26,6 +28,11 @@ def stay(s) -> int:
 
 @fn.handler
 def where(s) -> str:
+    return s.node
+
+@fn.handler
+def pause(s) -> str:
+    time.sleep(0.1)
     return s.node
 """
 LONG_MS = 30_000
@@ -88,7 +95,7 @@ def test_where_nobody_gives_way_calls_are_told_at_once(address: str, tmp_path: P
             if start == "remote":
                 edgectl(address, "session", "localize", f"many/{session}")
         all_local(address, "many")
-        with pytest.raises(CallError, match="all 2 container slots are held by local sessions") as caught:
+        with pytest.raises(CallError, match="all 2 container slots are taken; the local sessions here do not give way") as caught:
             device.once("other", None, "where", timeout_ms=LONG_MS)
         assert caught.value.code == 104
         all_local(address, "many")
@@ -103,3 +110,57 @@ def test_a_minimum_of_idle_containers_keeps_nobody_out(address: str, tmp_path: P
         assert device.once("other", None, "where", timeout_ms=LONG_MS)[0] == "n1"
         for name in ("warm", "other"):
             assert device.once(name, None, "where", timeout_ms=LONG_MS)[0] == "n1"
+
+
+@pytest.fixture
+def small(nodes: Nodes, tmp_path: Path) -> str:
+    """A node of many slots and memory for two containers of 40 MiB, or one of 80; `large` takes that."""
+    address = nodes.start("n1", containers=32, memory="80MiB")
+    deploy(address, function(tmp_path, "large", '[limits]\nmemory = "80MiB"\n'))
+    return address
+
+
+LIMITED = '[limits]\nmemory = "40MiB"\n'
+
+
+@pytest.mark.parametrize("policy", ["pinned-local", "application"])
+def test_memory_is_promised_once(small: str, tmp_path: Path, policy: str) -> None:
+    """Two sessions have all of it: both give way to a function that needs all, or that is told why it gets none; a third
+    one stays in the store. What is promised is shown."""
+    start = "local" if policy == "pinned-local" else "remote"
+    deploy(small, function(tmp_path, "many", f'{LIMITED}[modes]\npolicy = "{policy}"\nstart = "{start}"\nmin_dwell = "10m"\n'))
+    edgectl(small, "policy", "freeze")
+    with closing(WireClient(small)) as device:
+        for session in ("a", "b"):
+            assert device.once("many", session, "stay")[0] == 1
+            until(lambda session=session: modes(small, "many").get(session) == "local")
+        until(lambda: edgectl(small, "nodes")[0]["memory"] == {"used": 80 << 20, "total": 80 << 20})
+        if policy == "pinned-local":
+            with pytest.raises(CallError, match=r"80 of 80 MiB are promised .* to have 80 .* do not give way") as caught:
+                device.once("large", None, "where", timeout_ms=LONG_MS)
+            assert caught.value.code == 104
+            all_local(small, "many")
+        else:
+            assert device.once("large", None, "where", timeout_ms=LONG_MS)[0] == "n1"
+            assert modes(small, "many") == {"a": "remote", "b": "remote"}
+        assert edgectl(small, "status")["memory"] == {"used": 80 << 20, "total": 80 << 20}
+
+
+def test_a_pool_gives_way_with_as_many_containers_as_it_takes(small: str, tmp_path: Path) -> None:
+    """Both containers of a busy pool end for one of another function that needs their memory; then it has its turn again."""
+    deploy(small, function(tmp_path, "many", LIMITED))
+    with closing(WireClient(small)) as device, closing(WireClient(small)) as other:
+        ids = [device.send("many", None, "pause", timeout_ms=LONG_MS) for _ in range(40)]
+        until(lambda: edgectl(small, "status")["memory"]["used"] == 80 << 20)
+        assert other.once("large", None, "where", timeout_ms=LONG_MS)[0] == "n1"
+        assert [device.outcome(id_)[0] for id_ in ids] == ["n1"] * 40
+
+
+def test_what_a_node_could_never_hold_does_not_run_there(small: str, tmp_path: Path) -> None:
+    """A container with more memory than the node has for all: the deploy warns, a call is told the rule."""
+    directory = function(tmp_path, "vast", '[limits]\nmemory = "81MiB"\n')
+    with closing(WireClient(small, "operator")) as operator:
+        said = operator.deploy(directory)
+        assert said["warnings"] == ["[limits] memory is more than this node has for all containers: it does not run here"]
+        with pytest.raises(CallError, match="one container of the function is to have more memory than the node has for all"):
+            operator.once("vast", None, "where")

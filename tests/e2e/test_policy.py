@@ -49,13 +49,15 @@ class Clients:
         return all(counts == list(range(1, len(counts) + 1)) for counts in self.counts.values())
 
 
-def deploy(address: str, root: Path, name: str, policy: str, nodes: int = 2) -> None:
+def deploy(address: str, root: Path, name: str, policy: str, nodes: int = 2, more: str = "") -> None:
     """The function under a name and with a policy of its own."""
     directory = root / f"bundle-{name}"
     directory.mkdir()
     for file in SOURCE.glob("*.*"):
         text = file.read_text().replace('name = "policy"', f'name = "{name}"').replace('Function("policy"', f'Function("{name}"')
         (directory / file.name).write_text(text.replace('policy = "auto"', f'policy = "{policy}"'))
+    with (directory / "function.toml").open("a") as manifest:
+        manifest.write(more)
     with closing(WireClient(address, "operator")) as operator:
         operator.deploy(directory)
     served_by(address, name, nodes)
@@ -183,15 +185,20 @@ def test_unknown_names_are_told(mesh: tuple[Nodes, Path]) -> None:
 
 
 def test_where_memory_is_short_sessions_go_to_the_store(tmp_path: Path) -> None:
-    """Whoever wanted them local: those least called leave, with the reason; their calls count on."""
+    """Whoever wanted them local: those least called leave, with the reason; their calls count on. What processes share is
+    taken and not limited: so they can take more than was promised."""
     nodes = Nodes(tmp_path)
     try:
-        address = nodes.start("small", memory="12MiB")
-        deploy(address, tmp_path, "heavy", "application", nodes=1)
+        address = nodes.start("small", memory="96MiB")
+        deploy(address, tmp_path, "heavy", "application", nodes=1, more='\n[limits]\nmemory = "24MiB"\n')
         with connect([address], name="heavy") as client:
             for session in "abcd":
                 client.session("heavy", session).call("work", "local")
-            until(lambda: any(row["reason"] == "memory is short" for row in moves_of(address, "heavy")))
+            moved = False
+            while not moved:
+                for session in "abcd":
+                    client.session("heavy", session).call("take", 32 << 20)
+                moved = any(row["reason"] == "memory is short" for row in moves_of(address, "heavy"))
             assert [client.session("heavy", session).call("work")[0] for session in "abcd"] == [2, 2, 2, 2]
     finally:
         nodes.close()

@@ -53,12 +53,15 @@ def test_two_lines_make_a_function() -> None:
 def test_a_manifest_tells_what_it_asks_for_in_vain() -> None:
     """A setting without effect is never taken silently; the defaults ask for nothing."""
     head = '[function]\nname = "f"\nentry = "f:fn"\n'
-    assert parse_manifest(head).warnings("no cgroups") == []
-    assert parse_manifest(head + "[limits]\ncpu = 0.5\n").warnings("") == []
-    [cpu] = parse_manifest(head + "[limits]\ncpu = 0.5\n").warnings("no cgroups")
+    assert parse_manifest(head).warnings("no cgroups", 0) == []
+    assert parse_manifest(head + "[limits]\ncpu = 0.5\n").warnings("", 0) == []
+    [cpu] = parse_manifest(head + "[limits]\ncpu = 0.5\n").warnings("no cgroups", 0)
     assert cpu == "[limits] cpu has no effect on this node: no cgroups"
-    assert parse_manifest(head + '[state]\nmax_bytes = "19MiB"\n').warnings("") == []
-    [large] = parse_manifest(head + '[state]\nmax_bytes = "20MiB"\n').warnings("")
+    assert parse_manifest(head + '[state]\nmax_bytes = "19MiB"\n').warnings("", 0) == []
+    [large] = parse_manifest(head + '[state]\nmax_bytes = "20MiB"\n').warnings("", 0)
     assert large.startswith("[state] max_bytes is more than the 19 MiB that a store takes")
-    [schema] = parse_manifest(head + "[state]\nschema = 2\n").warnings("")
+    assert parse_manifest(head).warnings("", 128 << 20) == []
+    [memory] = parse_manifest(head).warnings("", 127 << 20)
+    assert memory == "[limits] memory is more than this node has for all containers: it does not run here"
+    [schema] = parse_manifest(head + "[state]\nschema = 2\n").warnings("", 0)
     assert schema.startswith("[state] schema is not looked at")

@@ -67,7 +67,7 @@ class FakePeers:
 class FakeWorkers:
     """Containers of functions that can, or cannot, be imported."""
 
-    slots = Slots(1, tuple, lambda worker: None)
+    slots = Slots(1, 0, tuple, lambda worker: None)
     resting = False
 
     @property

@@ -31,7 +31,7 @@ class Nodes:
         name: str,
         *command: str,
         containers: int = 32,
-        memory: str = "1GiB",
+        memory: str = "0B",
         seeds: list[str] | None = None,
         keys: list[str] | None = None,
         host: Host | None = None,

@@ -43,7 +43,6 @@ url = "{store}"
 
 [capacity]
 containers = {containers}
-memory = "8GiB"
 """
 
 STARTER = {

@@ -1,10 +1,12 @@
 """A call takes three times as long when the session's state is remote; it counts, and asks for a mode when told to."""
 
+import mmap
 import time
 
 from edged.sdk import Function, Session
 
 fn = Function("policy", state=dict)
+TAKEN = []
 
 
 @fn.handler
@@ -14,3 +16,12 @@ def work(s: Session, prefer: str = "") -> list:
     if prefer:
         s.prefer(prefer)
     return [s.state["n"], s.mode]
+
+
+@fn.handler
+def take(s: Session, size: int) -> None:
+    """Memory that a container's processes share, which its limit does not count; once."""
+    if not TAKEN:
+        TAKEN.append(mmap.mmap(-1, size))
+        for page in range(0, size, mmap.PAGESIZE):
+            TAKEN[0][page] = 1
