@@ -336,7 +336,7 @@ def test_the_lines_are_there_when_somebody_reads_again(tmp_path: Path, pipe: Pip
         stop(process)
         reader.join(20)
     lines = plain_lines(said[0])
-    assert " serves 127.0.0.1:" in lines[0]
+    assert any(" serves 127.0.0.1:" in line for line in lines[:2])  # before it, perhaps, what this machine cannot do
     assert sum(" INFO edged.daemon.link: " in line for line in lines) == 50
     assert lines[-1].endswith("edged.daemon.main: stopping")
 
