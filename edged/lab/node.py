@@ -232,6 +232,7 @@ class Node:
         for call in [call for call in self.calls.values() if call.deadline <= now and not call.answered]:
             call.answered = True
             self.calls.pop(call.serial, None)
+            self.spread.ended(call, now, None)
             if isinstance(call.origin, Visit):
                 self.mesh.refused(call.origin, 401, 0.0)
 

@@ -167,6 +167,17 @@ def test_a_lost_node_costs_no_call_of_others() -> None:
     assert 8.0 < max(mesh.account.order) < 20.0
 
 
+def test_a_call_that_expires_at_another_node_is_not_under_way_for_ever() -> None:
+    """A minute of more calls than containers can serve; when it is over no session is bound to the node that was late."""
+    crowded = factory("").clients[0]
+    function = replace(factory("").functions["f"], deadline=1.0)
+    group = replace(crowded, count=60, until=60.0)
+    mesh = Mesh(replace(factory(""), clients=(group,), functions={"f": function}, containers=(1, 1, 1)), Choice("static"))
+    assert mesh.run().refused > 0
+    away = [node.spread._under_way.node_of("f", client.session) for node in mesh.nodes.values() for client in mesh.clients]
+    assert not any(away)
+
+
 def test_sessions_follow_clients_that_move() -> None:
     """Sessions are migrated to where their clients call, by the real state machine, and no call is lost."""
     scenario = factory("")
