@@ -22,7 +22,7 @@ def main() -> None:
 @main.command()
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="a TOML file")
 def run(config: Path) -> None:
-    """Run one node until SIGINT or SIGTERM.
+    """Run one node until SIGINT, SIGTERM or SIGHUP.
 
     Then it takes no more calls, answers those that run, saves its sessions to the store, names on stderr what
     could not be saved, and exits with 0.
@@ -61,8 +61,8 @@ def check(file: Path) -> None:
 def dev(nodes: int, data_dir: Path | None, containers: int) -> None:
     """Run a mesh on loopback, with no configuration.
 
-    The first node serves the store. Prints one JSON line when all of them serve, then stays until SIGINT or
-    SIGTERM; each node then answers what runs and saves its sessions.
+    The first node serves the store. Prints one JSON line when all of them serve, then stays until SIGINT,
+    SIGTERM or SIGHUP; each node then answers what runs and saves its sessions.
 
     Example: edged dev --nodes 3
     """

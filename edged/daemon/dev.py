@@ -1,5 +1,6 @@
 """`edged dev`: a mesh of real processes on loopback, with nothing to configure (DESIGN §9)."""
 
+import ctypes
 import json
 import os
 import signal
@@ -9,6 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from .signals import ends_by
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 START_SECONDS = 20.0
 """For one node to serve; a Pi needs about three."""
@@ -40,7 +46,7 @@ containers = {containers}
 
 def run_mesh(count: int, data_dir: Path | None, containers: int) -> int:
     """Start the nodes, print where they are, wait for a signal, stop them."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ends_by():
         signal.signal(number, _interrupt)  # a script that starts it behind itself has SIGINT ignored
     with tempfile.TemporaryDirectory(prefix="edged-dev-") as fresh:
         root = data_dir or Path(fresh)
@@ -53,7 +59,7 @@ def run_mesh(count: int, data_dir: Path | None, containers: int) -> int:
             return _wait([process for process, _ in nodes])
         except KeyboardInterrupt:
             return 0
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             print(f"edged dev: {error}", file=sys.stderr)
             return 1
         finally:
@@ -89,6 +95,7 @@ def _start(
             pass_fds=[write_end],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - this process has one thread
         )
     finally:
         os.close(write_end)
@@ -98,6 +105,11 @@ def _start(
         raise RuntimeError(f"{name} did not start (exit {process.wait(START_SECONDS)})")
     row = {"name": name, "address": said[0], "admin": said[1], "http": said[2], "pid": process.pid}
     return process, row
+
+
+def _end_with_parent() -> None:
+    """In the node's process before it begins: SIGTERM when this one is killed, so that no mesh stays that nobody knows of."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _free_port() -> int:
@@ -119,7 +131,7 @@ def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
     """The first serves the store, in which the others save their sessions: it goes last."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ends_by():
         signal.signal(number, signal.SIG_IGN)  # impatience must not leave nodes behind
     _end(processes[1:])
     _end(processes[:1])

@@ -18,6 +18,7 @@ from . import guest, notify
 from .hub import Hub
 from .logs import log_to
 from .node import Node
+from .signals import ends_by
 from .stores import StoreUnusable
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Life:
 
 
 def run_node(config: Config) -> int:
-    """Run until SIGINT or SIGTERM; 0, or 1 when it could not start or a defect ended it."""
+    """Run until SIGINT, SIGTERM or SIGHUP; 0, or 1 when it could not start or a defect ended it."""
     with log_to(STDERR):
         return _run(config)
 
@@ -66,7 +67,7 @@ def _flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 async def _main(config: Config, life: Life, hub: Hub) -> None:
     node = Node(config, hub)
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*ends_by()) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)
             nursery.start_soon(_watchdog)
