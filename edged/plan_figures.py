@@ -9,9 +9,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from edgectl.plot import foot_of_cliffs
 from edged.core.planning.latency import best
 
-from .plan_text import HIGH, Curve, Shares
+from .plan_text import Curve, Shares
 
 SIZE = (7.0, 4.3)
 
@@ -34,7 +35,8 @@ def latency(curves: list[Curve], file: Path) -> None:
             )
     lows = [lowest.mean for _, points in curves if (lowest := best(points))]
     if lows:
-        axes.set_ylim(min(lows) - (max(lows) * HIGH - min(lows)) * 0.18, max(lows) * HIGH)
+        top = foot_of_cliffs([p.mean for p in points] for _, points in curves)
+        axes.set_ylim(min(lows) - (top - min(lows)) * 0.18, top)
     _save(figure, axes, file)
 
 

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from edgectl.plot import Mark, Series, draw
+from edgectl.plot import Mark, Series, draw, foot_of_cliffs
 from edged.core.planning.latency import Point, Setting, best, last_stable
 from edged.core.planning.provision import Provision
 
@@ -23,9 +23,6 @@ ROWS = 44
 
 NEAR = 4
 """Rows on either side of those that are always shown."""
-
-HIGH = 2.0
-"""Times the least latency up to which a curve is drawn: beyond is the cliff."""
 
 
 def show(what: RenderableType, *, err: bool = False) -> None:
@@ -109,7 +106,7 @@ def _cells(point: Point) -> list[str]:
 def latency_plot(curves: Sequence[Curve]) -> RenderableType:
     """Mean latency by k."""
     lowest = [p for _, points in curves if (p := best(points))]
-    top = max((p.mean for p in lowest), default=inf) * HIGH
+    top = foot_of_cliffs([p.mean for p in points] for _, points in curves)
     series = [Series(f"{setting.clients} clients", [(p.k, p.mean) for p in points]) for setting, points in curves]
     return draw(series, [Mark(p.k, p.mean, "▼") for p in lowest], x="local-state sessions   (▼ least latency)", y="mean latency, s", top=top)
 

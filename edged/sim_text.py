@@ -10,14 +10,11 @@ from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 
-from edgectl.plot import Mark, Series, draw
+from edgectl.plot import Mark, Series, draw, foot_of_cliffs
 from edged.lab.account import Latency, Result
 from edged.lab.compare import Comparison
 
 from . import plan_text
-
-HIGH = 2.0
-"""Times the least mean up to which the curve is drawn."""
 
 
 def show(outcome: Comparison) -> None:
@@ -76,11 +73,11 @@ def _plot(outcome: Comparison) -> RenderableType:
     static = [(float(k), result.latency["all"].mean) for k, result in outcome.static.items() if result.stable]
     mine = outcome.dynamic.latency["all"].mean
     last = max((k for k, _ in static), default=1.0)
-    lowest = min([mean for _, mean in static] + [mine])
     best = outcome.static[outcome.oracle].latency["all"].mean
     curves = [Series("static", static), Series("dynamic", [(0.0, mine), (last, mine)])]
     marks = [Mark(float(outcome.oracle), best, "▼"), Mark(min(outcome.dynamic.local, last), mine, "●")]
-    return draw(curves, marks, x="local-state sessions   (▼ best static, ● dynamic)", y="mean latency, s", top=lowest * HIGH)
+    top = foot_of_cliffs([[mean for _, mean in static]], [mark.y for mark in marks])
+    return draw(curves, marks, x="local-state sessions   (▼ best static, ● dynamic)", y="mean latency, s", top=top)
 
 
 def document(outcome: Comparison) -> dict[str, Any]:

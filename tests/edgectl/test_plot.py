@@ -5,7 +5,7 @@ from math import inf, nan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgectl.plot import HEIGHT, WIDTH, Mark, Series, draw
+from edgectl.plot import HEIGHT, WIDTH, Mark, Series, draw, foot_of_cliffs
 
 NUMBER = st.floats(-1e9, 1e9) | st.sampled_from([inf, nan])
 POINTS = st.lists(st.tuples(st.floats(-1e6, 1e6), NUMBER), min_size=1, max_size=30).map(
@@ -39,3 +39,13 @@ def test_a_cliff_is_cut_off() -> None:
     """What lies above `top` does not flatten the rest, and is not drawn."""
     text = draw([Series("cliff", [(0, 1.0), (1, 2.0), (2, 1e9)])], x="x", y="y", top=3.0).plain
     assert text.splitlines()[1].strip().startswith("2 ┤")
+
+
+def test_a_frame_ends_at_the_foot_of_the_cliff() -> None:
+    """Twice the least, or where three quarters of a curve are: one point that is far better than all others makes no
+    cliff of these. What must be seen is."""
+    cliff = [3.0, 2.5, 2.3, 2.4, 900.0, inf, nan]
+    assert foot_of_cliffs([cliff]) == 4.6
+    assert foot_of_cliffs([[50.0, 49.0, 48.0, 1.0]]) == 49.0
+    assert foot_of_cliffs([cliff, [50.0, 49.0, 48.0, 1.0]], [60.0, inf]) == 60.0
+    assert foot_of_cliffs([[inf], []]) == 0.0

@@ -105,6 +105,15 @@ def test_a_curve_that_never_ends_has_no_cliff(broker: FakeBroker) -> None:
     assert "beyond" not in told
 
 
+def test_where_it_stands_is_drawn_however_far_from_the_best(broker: FakeBroker) -> None:
+    """One number of local sessions is far better than all others: these, and the present one, are seen all the same."""
+    means = [50.0, 49.0, 48.0, 47.0, 1.0]
+    broker.replies("policy.what_if", {**WHAT_IF, "best": 4, "points": [{"k": k, "mean_ms": mean} for k, mean in enumerate(means)]})
+    lines = run(broker, "policy", "what-if", "--plot").stdout.splitlines()
+    assert next(line for line in lines if "●" in line).split("┤")[1].startswith("●")
+    assert next(line for line in lines if "▼" in line).endswith("▼")
+
+
 def test_a_plot_leaves_the_document_alone(broker: FakeBroker) -> None:
     """With -o json the curve goes to stderr."""
     broker.replies("policy.what_if", WHAT_IF)

@@ -13,6 +13,12 @@ from rich.text import Text
 WIDTH, HEIGHT = 72, 18
 """Characters of the area inside the frame: fits a terminal of 80 by 24."""
 
+HIGH = 2.0
+"""Times the least of a curve up to which it is drawn, in any case."""
+
+MOST = 0.75
+"""Of a curve's points that are drawn, in any case: where one point is far better than all others these are no cliff."""
+
 STYLES = ("cyan", "yellow", "magenta", "green", "red", "blue")
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _BLANK = 0x2800
@@ -44,6 +50,16 @@ class Axis(NamedTuple):
         """Which of `cells` a value falls into; outside it may be any other number."""
         span = self.high - self.low or 1.0
         return round((value - self.low) / span * (cells - 1))
+
+
+def foot_of_cliffs(curves: Iterable[Iterable[float]], shown: Iterable[float] = ()) -> float:
+    """The `top` for curves that rise without end somewhere; `shown` are values that must not be left out."""
+    tops = [value for value in shown if isfinite(value)]
+    for curve in curves:
+        values = sorted(filter(isfinite, curve))
+        if values:
+            tops.append(max(HIGH * values[0], values[ceil(MOST * len(values)) - 1]))
+    return max(tops, default=0.0)
 
 
 def draw(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import arguments
-from .plot import Mark, Series, draw
+from .plot import Mark, Series, draw, foot_of_cliffs
 from .render import listing, printable, table
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ LAST = 20
 
 NEAR = 3
 """Points of the curve shown on either side of those that matter."""
-
-HIGH = 2.0
-"""Times the least latency up to which the curve is drawn."""
 
 
 def get(desk: "Desk") -> None:
@@ -103,7 +100,7 @@ def _curve(said: Mapping[str, Any]) -> Any:
     rows = [p for p in said.get("points", []) if isinstance(p, dict) and isinstance(p.get("mean_ms"), int | float)]
     by_k = {p["k"]: p["mean_ms"] for p in rows}
     marks = [Mark(said[name], by_k[said[name]], sign) for name, sign in (("best", "▼"), ("now", "●")) if said.get(name) in by_k]
-    top = min(by_k.values(), default=0.0) * HIGH
+    top = foot_of_cliffs([by_k.values()], [mark.y for mark in marks])
     series = [Series("mean", sorted(by_k.items()))]
     return draw(series, marks, x="local sessions   (● now  ▼ least latency)", y="mean latency, ms", top=top)
 
