@@ -17,6 +17,9 @@ from .schema import REQUIRED, Field, Mistakes
 __all__ = ["Manifest", "Mistakes", "parse_manifest"]
 
 
+MOST_SESSIONS = 256
+"""Of one container: with it all of them die, and are recovered."""
+
 LARGE = (
     f"is more than the {MAX_STATE // MIB} MiB that a store takes: a larger state moves between nodes, but it is not saved"
     " and cannot become remote-state"
@@ -51,7 +54,7 @@ SCHEMA: s.Schema = {
         "follow": Field(s.boolean, False),
         "max_pause": Field(s.seconds, 0.5),
         "policy": Field(s.choice("application", "auto", "pinned-local", "pinned-remote"), "application"),
-        "sessions_per_container": Field(s.whole(1, 1), 1),
+        "sessions_per_container": Field(s.whole(1, MOST_SESSIONS), 1),
     },
     "durability": {
         "local": Field(s.choice("none", "checkpoint", "sync"), "checkpoint"),

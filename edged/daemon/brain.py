@@ -132,7 +132,7 @@ class Brain:
         """Where all containers are busy, the next look may find one that is not."""
         workers = self._node.workers
         function = workers.served.version_for(*move.session)
-        return move.to != self._node.name or function is None or workers.slots.has_room(function, own=True)
+        return move.to != self._node.name or function is None or workers.own.has_room(function)
 
     async def _make(self, move: Move) -> None:
         """One move, like an operator's."""
@@ -276,6 +276,7 @@ class Brain:
             store=times.store,
             transition=times.transition,
             memory=self._memory.used.each.get(name, 0),
+            sharing=version.places.limit,
         )
 
     def _bodies(self) -> Iterator[tuple[str, m.Map]]:

@@ -11,7 +11,9 @@ import trio
 
 from edged.core.calls import Call
 from edged.core.parts import for_container
+from edged.core.places import Places
 from edged.core.pools import Pool
+from edged.core.turns import Turns
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, encode_invoke
 
@@ -33,7 +35,12 @@ class Worker:
         self.container = container
         self.link = link
         self.name = container.name
-        self.seat: Any = None
+        self.seats: list[Any] | None = None
+        """The sessions whose own it is; None: it is the pool's, or nobody's."""
+        self.home: Any = None
+        """Of one that is sessions' own: what it is called where they have their places."""
+        self.turns: Turns | None = None
+        """Of one that may have several sessions: in which order their calls run."""
         self.calls: dict[int, Call] = {}
         self.beside = False
         self.told = 0.0
@@ -47,6 +54,8 @@ class Worker:
         self.gone = trio.Event()
         self.deltas = False
         """Whether it speaks of deltas (SPEC "Containers")."""
+        self.several = False
+        """Whether it can hold several sessions."""
 
     def invoke(self, call: Call, now: float) -> None:
         """Send the call; its answer comes through the workers' `answered`."""
@@ -87,6 +96,7 @@ class Deployed:
         self.spec = spec
         limits = spec.manifest.pool
         self.pool = Pool(limits.min, limits.max, spec.manifest.calls.queue)
+        self.places = Places(spec.manifest.modes.sessions_per_container)
         self.workers: set[Worker] = set()
         self.broken = ""
         self.shared: set[str] = set()

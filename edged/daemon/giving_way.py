@@ -2,7 +2,7 @@
 
 Decides which session goes back to the store when its node's slots are all sessions' own and another function has
 calls but no container: the one called longest ago, of those whose function leaves the mode to its applications or
-to the mesh. A container of its own is a gain to one session; none at all is the loss of a function. Where no session
+to the mesh. Where several share a container all of them go, from the one with the fewest first. A container of its own is a gain to one session; none at all is the loss of a function. Where no session
 gives way its calls are told so at once: waiting would end at their deadline. To refuse local-state while one slot is
 left was the alternative; it would cost a slot where nobody calls another function.
 
@@ -66,14 +66,28 @@ class GivingWay:
             await trio.sleep(PAUSE_SECONDS)
 
     async def _make_room(self, function: Deployed) -> None:
-        for key in self._candidates():
+        for worker in self._candidates():
             if function not in self._workers.shut_out():
                 return
-            with trio.move_on_after(LEAVE_SECONDS):
-                if await self._leaves(key, function):
-                    return
+            if await self._empties(worker, function):
+                return
         if function in self._workers.shut_out() and not self._any_moving():
             self._workers.refuse(function, f"{self._workers.slots.full(function)}; the local sessions here do not give way")
+
+    async def _empties(self, worker: Worker, function: Deployed) -> bool:
+        """All sessions of a container leave it, and no other comes meanwhile; whether it is empty."""
+        places, home = worker.function.places, worker.home
+        places.shut(home, True)
+        try:
+            for seat in list(worker.seats or ()):
+                with trio.move_on_after(LEAVE_SECONDS) as waiting:
+                    if not await self._leaves(seat.key, function):
+                        return False
+                if waiting.cancelled_caught:
+                    return False
+        finally:
+            places.shut(home, False)
+        return not worker.seats
 
     async def _leaves(self, key: SessionKey, function: Deployed) -> bool:
         name = function.spec.manifest.name
@@ -85,14 +99,18 @@ class GivingWay:
         self._note("session.gave_way", function=key.function, session=key.session, to=name)
         return True
 
-    def _candidates(self) -> list[SessionKey]:
-        """Who may leave: idle ones first, the one called longest ago before the others."""
-        rows = [(bool(seat.own), key) for key, seat in self._relay.seats.items() if self._may_leave(key, seat)]
-        return [key for _, key in sorted(rows, key=lambda row: (row[0], self._last_called(row[1])))]
+    def _candidates(self) -> list[Worker]:
+        """Whose sessions may leave: fewest first, idle ones before others, then those called longest ago."""
+        own = [worker for worker in self._workers.slots.alive if worker.seats and all(map(self._may_leave, worker.seats))]
+        return sorted(own, key=self._costs)
 
-    def _may_leave(self, key: SessionKey, seat: Seat) -> bool:
+    def _costs(self, worker: Worker) -> tuple[int, bool, float]:
+        seats = worker.seats or []
+        return len(seats), any(seat.own for seat in seats), max(self._last_called(seat.key) for seat in seats)
+
+    def _may_leave(self, seat: Seat) -> bool:
         worker = seat.container
-        if seat.state is not S.LOCAL or not isinstance(worker, Worker) or self._held(key):
+        if seat.state is not S.LOCAL or not isinstance(worker, Worker) or self._held(seat.key):
             return False
         modes = worker.function.spec.manifest.modes
         return modes.policy in LEAVE_IT_TO_OTHERS and "remote" in modes.allow
@@ -102,5 +120,5 @@ class GivingWay:
 
     def _any_moving(self) -> bool:
         """Whether a slot may become free without anybody's giving way."""
-        seats = [worker.seat for worker in self._workers.slots.alive]
-        return any(seat is not None and seat.state is not S.LOCAL for seat in seats)
+        alive = self._workers.slots.alive
+        return any(seat.state is not S.LOCAL for worker in alive for seat in worker.seats or ())

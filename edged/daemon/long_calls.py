@@ -43,7 +43,7 @@ class LongCalls:
         worker = call.container
         if not isinstance(worker, Worker):
             return
-        if worker.seat is not None:
+        if worker.seats is not None:
             self._let_readers_by(worker, now)
             return
         self.take_back(worker)
@@ -61,10 +61,15 @@ class LongCalls:
             self._touch(worker.link)
 
     def _let_readers_by(self, worker: Worker, now: float) -> None:
-        """A session's own container: it runs the readers that wait behind a long call beside it, when it is told."""
+        """A container of sessions' own: it runs the readers that wait behind a long call beside it, when it is told."""
+        shared = worker.function.shared
+        ahead = worker.turns.ahead(shared) if worker.turns is not None else ()
+        for call in ahead:
+            worker.invoke(call, now)
+        if ahead:
+            self._touch(worker.link)
         if not worker.beside or now - worker.told < TELL_AGAIN:
             return
-        shared = worker.function.shared
         if any(call.method in shared and not call.started for call in worker.calls.values()):
             worker.told = now
             worker.container.wake()

@@ -54,12 +54,18 @@ def _counts(value: object) -> bool:
     return isinstance(value, dict) and all(type(item) is int for item in value.values())
 
 
+def _free(row: m.Map) -> int:
+    used, total = row["containers"]
+    return int(total - used)
+
+
 INTRODUCTION: dict[str, Callable[[Any], bool]] = {
     "node": lambda value: isinstance(value, str),
     "address": lambda value: isinstance(value, str),
     "labels": _texts,
     "containers": _two_counts,
     "memory": lambda value: value is None or _two_counts(value),
+    "places": lambda value: value is None or _counts(value),
     "sessions": lambda value: type(value) is int,
     "functions": _texts,
     "state": lambda value: isinstance(value, str),
@@ -209,11 +215,11 @@ class Peers:
         return list(self._node.relay.peers)
 
     def with_room_for(self, function: str) -> list[str]:
-        """Peers that run `function` and have a container slot free, most of them first; those of a node that comes and
-        goes count half."""
+        """Peers that run `function` and have a container slot free, most of them first, or room in a container that its
+        sessions share; those of a node that comes and goes count half."""
         rows = [link.info.get("sync") for link in self._node.relay.peers.values()]
         room = [
-            ((row["containers"][1] - row["containers"][0]) / self._caution(row["node"]), row["node"])
+            (max(_free(row), (row.get("places") or {}).get(function, 0) > 0) / self._caution(row["node"]), row["node"])
             for row in rows
             if row and function in row["functions"] and not self._node.router.doubted(row["node"])
         ]

@@ -105,7 +105,7 @@ class Seating:
         self._relay.answer(effect)
 
     def _run_own(self, _: Seat, effect: fx.RunOwn) -> None:
-        self._relay.workers.run_own(effect.container, effect.call, trio.current_time())
+        self._relay.workers.own.run(effect.container, effect.call, trio.current_time())
 
     def _run_pool(self, _: Seat, effect: fx.RunPool) -> None:
         reason = self._relay.workers.submit(effect.call, trio.current_time())
@@ -151,11 +151,11 @@ class Seating:
         token = effect.token
 
         def started(worker: Worker | None, reason: str) -> None:
-            if worker is not None:
-                worker.seat = seat
+            if worker is not None and worker.seats is not None:
+                worker.seats.append(seat)
             if self._seats.get(seat.key) is not seat:
                 if worker is not None:
-                    self._relay.workers.end(worker)
+                    self._relay.workers.own.leave(worker, seat)
                 return
             now = trio.current_time()
             deltas = worker is not None and worker.deltas
@@ -175,8 +175,8 @@ class Seating:
         worker.request(next(self._serials), effect.verb, params, effect.blob, done)
         self._relay.touch(worker.link)
 
-    def _release(self, _: Seat, effect: fx.Release) -> None:
-        self._relay.workers.end(effect.container)
+    def _release(self, seat: Seat, effect: fx.Release) -> None:
+        self._relay.workers.own.leave(effect.container, seat)
 
     def _timer(self, seat: Seat, effect: fx.Timer) -> None:
         token = effect.token

@@ -82,7 +82,7 @@ class Slots:
 
     def fits_beside_sessions(self, function: Deployed) -> bool:
         """Whether there would be room if all containers but those of local sessions ended."""
-        kept = [_limit(worker.function) for worker in self.alive if worker.seat is not None]
+        kept = [_limit(worker.function) for worker in self.alive if worker.seats is not None]
         return len(kept) < self.total and (not self.memory or sum(kept) + _limit(function) <= self.memory)
 
     def full(self, function: Deployed) -> str:

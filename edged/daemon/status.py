@@ -31,6 +31,7 @@ def introduction(node: "Node") -> m.Map:
         "labels": list(node.config.node.labels),
         "containers": [workers.slots.used, workers.slots.total],
         "memory": [workers.slots.promised, workers.slots.memory],
+        "places": workers.own.free(),
         "sessions": _local(node),
         "functions": [] if node.relay.draining else workers.offered,
         "state": state(node),

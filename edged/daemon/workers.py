@@ -23,6 +23,7 @@ from .hub import Hub
 from .lifetimes import Lifetimes
 from .link import Link
 from .long_calls import LongCalls
+from .own import Own, Placed
 from .served import Served
 from .slots import Slots
 
@@ -57,6 +58,7 @@ class Workers:
         self.slots = Slots(slots, memory, self.served.versions, self.end)
         self._lifetimes = Lifetimes(host, self.slots, welcome, serials, self._received, self._ended, hub)
         self.long_calls = LongCalls(touch, self.feed)
+        self.own = Own(self.served, self.slots, self._lifetimes.start, self.end, self.long_calls.overran, answered, touch, serials)
         self._touch = touch
         self._answered = answered
         self._lost = lost
@@ -77,7 +79,7 @@ class Workers:
         """Own the tasks of all containers; cancelled, it ends them."""
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+                self._nursery = self.own.nursery = nursery
                 task_status.started()
                 await trio.sleep_forever()
         finally:
@@ -167,12 +169,6 @@ class Workers:
             self._lost(call, 104, reason)
         self._settle()
 
-    def run_own(self, worker: Worker, call: Call, now: float) -> None:
-        """Let a session's own container run the call."""
-        call.state, call.deltas = None, ()
-        worker.invoke(call, now)
-        self._touch(worker.link)
-
     def _start_for_pool(self, function: Deployed) -> bool:
         if self._comes_after_others(function):
             return False
@@ -212,28 +208,15 @@ class Workers:
         if not function.pool.containers() and function.pool.starting <= 1:
             self.refuse(function, f"no container could be started: {reason[-400:]}")
 
-    def start_own(self, key: SessionKey, done: Callable[[Worker | None, str], None]) -> None:
-        """A container for one session; `done` gets it, or None and why."""
+    def start_own(self, key: SessionKey, done: Placed) -> None:
+        """A container for one session, its own or shared; `done` gets it, or None and why."""
         function = self.served.version_for(*key)
         if function is None or self._nursery is None:
             done(None, f"{key.function} is not deployed here")
         elif self.resting:
             done(None, "the node is drained")
-        elif not self.slots.make_room(function, own=True):
-            done(None, self.slots.full(function))
         else:
-            self.slots.begin(function)
-            self._nursery.start_soon(self._own_container, function, done, self._nursery)
-
-    async def _own_container(
-        self, function: Deployed, done: Callable[[Worker | None, str], None], nursery: trio.Nursery
-    ) -> None:
-        try:
-            worker = await self._lifetimes.start(function, nursery)
-        except StartFailed as failed:
-            done(None, str(failed))
-            return
-        done(worker, "")
+            self.own.place(function, done)
 
     def _received(self, link: Link, messages: list[m.Message]) -> None:
         worker: Worker = link.info["worker"]
@@ -255,7 +238,7 @@ class Workers:
             self._received_rare(worker, message, now)
         if done:
             self._finished(worker, done, now)
-        if worker.seat is None:
+        if worker.seats is None:
             if worker.function.pool.waiting:
                 self._hungry.add(worker.function)
             if self._starved and self.slots.gives_way(worker, self._starved, now):
@@ -287,6 +270,7 @@ class Workers:
         if isinstance(message, m.Hello):
             worker.deltas = message.info.get("deltas") is True
             worker.beside = message.info.get("beside") is True
+            worker.several = message.info.get("several") is True
             worker.function.shared.update(shared_methods(message.info))
             worker.ready.set()
         elif isinstance(message, m.Reply | m.Error) and message.id in worker.verbs:
@@ -299,18 +283,23 @@ class Workers:
         if worker.children:
             for call, _, _ in done:
                 self.nested.parent_ended(worker, call)
-        if worker.seat is None:
+        if worker.seats is None:
             worker.function.pool.finished(worker, [(call, seconds) for call, _, seconds in done], now)
-        self._answered(done, now)
+            self._answered(done, now)
+        else:
+            self._answered(done, now)
+            self.own.finished(worker, done, now)
 
     def _ended(self, worker: Worker) -> None:
         self.farewell.ended(worker)
         self.slots.ended(worker)
         worker.function.workers.discard(worker)
         self.nested.container_ended(worker)
-        seat, worker.seat = worker.seat, None
-        if seat is not None:
-            self._seat_lost(seat)
+        seats, worker.seats = worker.seats, None
+        worker.function.places.gone(worker.home)
+        if seats is not None:
+            for seat in seats:
+                self._seat_lost(seat)
         else:
             running = worker.function.pool.remove(worker)
             if running is not None:
@@ -320,13 +309,15 @@ class Workers:
 
     def end(self, worker: Worker) -> None:
         """End a container that nobody uses; its slot is free when it has ended."""
-        worker.seat = None
+        worker.seats = None
+        worker.function.places.gone(worker.home)
         worker.function.pool.remove(worker)
         if worker in self.slots.alive - self.farewell.leaving and self._nursery is not None:
             self.farewell.begin(worker, self._nursery)
 
     def look_after(self, now: float) -> None:
         """Once a second: end pool containers idle for longer than their function wants, count arrivals."""
+        self.own.look_after(now)
         for function in self.served.versions():
             function.pool.sample(now)
             for worker in function.pool.idle(now, function.spec.manifest.pool.idle):
@@ -354,6 +345,6 @@ class Workers:
             if reason is not None:
                 self._lost(call, 204, reason)
         for worker in list(old.workers):
-            if worker.seat is None and not worker.calls:
+            if worker.seats is None and not worker.calls:
                 self.end(worker)
         await self._host.retire(old.spec.hash)

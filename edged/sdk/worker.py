@@ -162,6 +162,7 @@ class Worker:
             "software": "edged.sdk",
             "deltas": True,
             "beside": self.beside is not None,
+            "several": True,
             "methods": self._function.described(),
             "default": self._function.default,
         }

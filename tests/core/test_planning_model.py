@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.core.planning.latency import Setting, best, curve, last_stable, point
-from edged.core.planning.mix import CLOSED, Stream, predict
+from edged.core.planning.mix import CLOSED, Stream, own_container, predict
 from edged.core.planning.provision import cap, provision, violation
 from edged.core.planning.queues import NO_WAIT, Response, Wait, blocked, quantile, wait
 
@@ -242,3 +242,12 @@ def test_any_setting_has_a_curve(n: int, c: int, rate: float, local: float, remo
             assert found.mean > 0
             assert found.p95 <= found.p99 < inf
             assert found.prediction.utilisation < 1
+
+
+@pytest.mark.parametrize("sharing", [1, 2, 4])
+def test_sessions_that_share_a_container_wait_for_each_other(sharing: int) -> None:
+    """Each of them waits as one session that calls as often as all together; more than a container can run is not stable."""
+    each = Stream(0.2, 1.0, 3.0, sharing=sharing)
+    together = Stream(0.2 * sharing, 1.0, 3.0)
+    assert own_container(each) == own_container(together)
+    assert own_container(Stream(0.2, 1.0, 3.0, sharing=5)) is None

@@ -282,3 +282,43 @@ def test_a_move_that_costs_more_than_it_wins_is_not_made() -> None:
     rows = clients(30)
     assert plan(meet(rows)["n1"], NOW).moves
     assert plan(meet(rows, transition=300.0)["n1"], NOW).moves == ()
+
+
+def test_slots_are_counted_in_containers() -> None:
+    """Of three slots one is kept for the pools: with four sessions in a container eight sessions that want to be local may
+    be, with one in each two."""
+    for sharing, granted in ((1, 2), (4, 8)):
+        sessions = [a_session(f"s{number}", wish="local", rate=0.01) for number in range(12)]
+        function = a_function(sessions, sharing=sharing, policy="auto")
+        found = plan(View("n1", 3, (function,), settings=replace(PAPER, budget=20)), NOW)
+        assert [move.to for move in found.moves] == ["n1"] * granted
+
+
+def test_the_others_slots_are_containers_too() -> None:
+    """A session that finds no place here goes to a node that has a slot left, though it has more sessions than slots."""
+    here = a_function([a_session(f"s{n}", "local") for n in range(8)] + [a_session("more", wish="local", rate=0.01)], sharing=4)
+    there = a_function([a_session(f"t{n}", "local") for n in range(8)], sharing=4)
+    view = View("n1", 3, (here,), (a_peer("n2", 4, there),), settings=PAPER)
+    assert [move.to for move in plan(view, NOW).moves] == ["n2"]
+
+
+def test_a_session_frees_its_part_of_a_container() -> None:
+    """Where memory is short, as many leave as their parts of the containers and their states make up."""
+    sessions = [a_session(f"s{n}", "local", size=10) for n in range(8)]
+    function = a_function(sessions, sharing=4, memory=400)
+    view = View("n1", 8, (function,), memory=1000, memory_used=1100, settings=replace(PAPER, budget=20))
+    assert len(plan(view, NOW).moves) == 2
+
+
+@given(st.integers(1, 6), st.integers(2, 40), st.integers(2, 12))
+@settings(max_examples=60, deadline=None)
+def test_a_plan_never_takes_a_slot_that_is_not_there(sharing: int, count: int, slots: int) -> None:
+    """Whatever the numbers, the sessions that a node has local when it has obeyed its plans fit into its slots, and the pool
+    keeps one."""
+    rows = {"n1": [a_session(f"s{number}") for number in range(count)]}
+    for number in range(40):
+        now = NOW + 100 * number
+        plans = {node: plan(view, now) for node, view in meet(rows, slots, sharing=sharing).items()}
+        obey(rows, plans, now)
+        local = sum(session.mode == "local" for session in rows["n1"])
+        assert -(-local // sharing) < slots

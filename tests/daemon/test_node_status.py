@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import trio
 
 from edged.config import parse_config
 from edged.core import records as r
+from edged.core.manifest import parse_manifest
 from edged.daemon import conflict_verbs, watched_store
+from edged.daemon.deployed import Deployed
+from edged.daemon.host import Spec
 from edged.daemon.link import Link
 from edged.daemon.node import Node
 from edged.daemon.status import introduction, status
@@ -148,12 +151,14 @@ async def test_a_store_that_has_given_up_is_failing(node: Node, store: FakeStore
 
 async def test_a_stopping_node_runs_nothing_for_others(node: Node) -> None:
     """Its peers hear of no function, whatever slots it has, and it takes no session any more."""
-    node.workers.served.functions["f"] = Any  # type: ignore[assignment]
+    version = Deployed(Spec(parse_manifest('[function]\nname = "f"\nentry = "f:fn"\n[modes]\nsessions_per_container = 8\n'), "", ""))
+    node.workers.served.functions["f"] = version
+    version.places.take("a container")
     before = introduction(node)
-    assert (before["functions"], before["containers"]) == (["f"], [0, 8])
+    assert (before["functions"], before["containers"], before["places"]) == (["f"], [0, 8], {"f": 7})
     node.workers.served.functions.clear()
     await node.stop()
-    node.workers.served.functions["f"] = Any  # type: ignore[assignment]
+    node.workers.served.functions["f"] = version
     after = introduction(node)
     assert (after["functions"], after["containers"]) == ([], [0, 8])
     key = r.SessionKey("f", "s")

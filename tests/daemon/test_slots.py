@@ -27,7 +27,7 @@ class Rig:
     def start(self, function: Deployed, seat: Any = None) -> Worker:
         """In the pool, or a session's own."""
         worker = Worker(function, cast(Any, SimpleNamespace(name="c")), cast(Any, None))
-        worker.seat = seat
+        worker.seats = None if seat is None else [seat]
         self.slots.begin(function)
         self.slots.started(worker)
         if seat is None:

@@ -25,6 +25,7 @@ def test_hello_tells_the_methods() -> None:
         assert peer.hello["role"] == "worker" and peer.hello["name"] == "c1"
         assert peer.hello["methods"]["peek"] == {"shared": True}
         assert peer.hello["default"] == "incr"
+        assert peer.hello["several"] is True
 
 
 def test_a_remote_call_returns_the_changed_state_only() -> None:

@@ -32,6 +32,9 @@ def test_sessions_of_one_container_do_not_mix() -> None:
         assert value_of(peer.local("incr", session="other")) == 1
         assert value_of(peer.call("incr", blob=pack({"n": 40}))) == 41
         assert snapshot(peer) == {"n": 2}
+        peer.ask("worker.stop", session="other")
+        refused(peer.local("incr", session="other"), Code.MOVING)
+        assert value_of(peer.local("incr")) == 3
 
 
 def test_a_state_moves_in_pieces_from_one_container_to_another() -> None:

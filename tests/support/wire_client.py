@@ -20,6 +20,8 @@ class WireClient:
         self._sock = socket.create_connection((host.strip("[]"), int(port)), timeout=20)
         self._connection = Connection.dialer({"role": role, "name": "test"})
         self._inbox: list[m.Message] = []
+        self.answered: list[m.Result | m.Error] = []
+        """Calls' answers, in the order in which they came."""
         self._id = 0
         self._sock.sendall(self._connection.outgoing())
         while not self._connection.established:
@@ -43,6 +45,7 @@ class WireClient:
             messages = self._connection.receive(self._recv())
             for ping in (message for message in messages if isinstance(message, m.Ping)):
                 self._sock.sendall(encode(m.Pong(ping.nonce)))
+            self.answered += [message for message in messages if isinstance(message, m.Result | m.Error)]
             self._inbox += messages
 
     def once(self, function: str, session: str | None, method: str, *args: Any, **options: Any) -> tuple[Any, dict[str, Any]]:

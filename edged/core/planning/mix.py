@@ -3,6 +3,8 @@
 Decides nothing; predicts. A local session is a queue of its own before its own container. All the others share
 the rest of the containers. Sources: the paper's scenario 1 where all are alike; beyond it
 
+- `sharing` sessions in one local container: it takes that container from the pool once for all of them, and each waits
+  for the calls of all. The container is taken to be full, of sessions alike: with fewer in it the wait is shorter.
 - different rates: exact as before, since Poisson streams add up to one.
 - several functions in one pool: M/G/c whose service time is one function's or another's (Allen and Cunneen). That
   any container serves any function is the approximation: a node ends an idle container of one for another, which
@@ -32,7 +34,8 @@ before its next call seems to be as busy as can be, in either mode, and yet its 
 class Stream(NamedTuple):
     """`many` sessions alike: calls a second of each, seconds that one keeps a container busy in either mode.
 
-    `store` is what a remote-state call takes besides: reading and committing its state while no container is held.
+    `store` is what a remote-state call takes besides: reading and committing its state while no container is held. So many
+    local sessions are `sharing` one container.
     """
 
     rate: float
@@ -40,6 +43,7 @@ class Stream(NamedTuple):
     remote: float
     many: float = 1
     store: float = 0.0
+    sharing: int = 1
 
 
 Part = tuple[float, Response]
@@ -75,8 +79,8 @@ def predict(
     nodes: int = 1,
     busiest: float = 1.0,
 ) -> Prediction:
-    """What is seen when the `local` streams have a container a session, and the `remote` ones share `containers`,
-    which are on so many nodes. No session counts as busier with itself than `busiest`; 1: then it is not stable."""
+    """What is seen when the `local` streams have containers of their own, and the `remote` ones share `containers`, which
+    are on so many nodes. No session counts as busier with itself than `busiest`; 1: then it is not stable."""
     offered = sum(s.many * s.rate * s.remote for s in remote)
     utilisation = offered / containers if containers > 0 else (inf if offered else 0.0)
     locals_ = [(s.many * s.rate, own_container(s, busiest)) for s in local if s.many]
@@ -93,8 +97,8 @@ def predict(
 
 
 def own_container(stream: Stream, busiest: float = 1.0) -> Response | None:
-    """A local-state session; None when it gets more calls than its container can run."""
-    busy = min(stream.rate * stream.local, busiest)
+    """A local-state session; None when its container gets more calls than it can run."""
+    busy = min(stream.rate * stream.local * stream.sharing, busiest)
     if busy >= 1:
         return None
     waits = wait(1, busy / stream.local, stream.local) if busy else NO_WAIT

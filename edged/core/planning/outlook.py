@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite
 
 from .figures import figures, groups, sizes
-from .mix import CLOSED, Prediction, Stream, in_turn, own_container
+from .mix import CLOSED, Prediction, in_turn, own_container
 from .queues import NO_WAIT, Response
 from .target import Mesh, Target, Times
 from .view import Figures, Function, Session, View
@@ -89,7 +89,7 @@ class Sight:
 def sight(target: Target, function: Function, session: Session) -> Sight:
     """What a session's calls would take, by what is measured now."""
     times = target.times[function.name]
-    alone = own_container(Stream(session.rate, times.local, times.remote, 1, times.store), CLOSED)
+    alone = own_container(times.stream(session.rate, 1), CLOSED)
     seen = target.predict(max(0, target.now))
     waits = next((response.wait for _, response in seen.remote), NO_WAIT)
     shared = in_turn(session.rate, Response(waits, times.remote, times.store), CLOSED) if seen.stable else None

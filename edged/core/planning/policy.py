@@ -61,10 +61,13 @@ class _Round:
         self.target: Target = self.mesh.target()
         self.rows = [row for function in view.functions for row in _rows(function)]
         self.moves: dict[object, Move] = {}
-        self.used = sum(row.local for row in self.rows)
+        self._functions = {function.name: function for function in view.functions}
+        self.local = dict.fromkeys(self.figures, 0)
+        """Local sessions here, once the moves noted so far are made; by function."""
         self.have = dict.fromkeys(self.figures, 0)
-        """Free sessions that are local here, once the moves noted so far are made; by function."""
+        """Those of them that are free."""
         for row in self.rows:
+            self.local[row.function.name] += row.local
             self.have[row.function.name] += row.local and row.place == "free"
 
     @property
@@ -85,13 +88,19 @@ class _Round:
             return False
         self.moves[row.session.key] = Move(row.session.key, to, reason, gain or 0.0, cost)
         change = (to == self.view.node) - row.local
-        self.used += change
+        self.local[row.function.name] += change
         self.have[row.function.name] += change if row.place == "free" else 0
         return True
 
     @property
-    def open(self) -> bool:
-        """Whether one more session may have a container here."""
+    def used(self) -> int:
+        """Containers that are sessions' own here, then."""
+        return sum(self._functions[name].containers_of(local) for name, local in self.local.items())
+
+    def open(self, function: Function) -> bool:
+        """Whether one more session may have a place in a container here."""
+        if self.local[function.name] % function.sharing:
+            return True
         return self.used < self.view.slots - kept(self.view.slots, len(self.view.functions))
 
     # What is wanted, and what is forced
@@ -104,7 +113,7 @@ class _Round:
         room = self.room()
         for row in sorted(self.of("held"), key=lambda row: -row.rate):
             if not row.local and room > 0:
-                to = self._place_for_wish()
+                to = self._place_for_wish(row.function)
                 room -= self.move(row, to, "its application or manifest wants it local") if to else 0
         if self.target.room < 0 and self._has_most_granted():
             granted = sorted((row for row in self.of("held") if row.local), key=lambda row: row.rate)
@@ -116,11 +125,11 @@ class _Round:
         room = self.target.room
         return max(1, room // len(self.mesh.slots)) if room > 0 else 0
 
-    def _place_for_wish(self) -> str:
+    def _place_for_wish(self, function: Function) -> str:
         """Here while there is a slot, else where most are free."""
-        if self.open:
+        if self.open(function):
             return self.view.node
-        spare = {peer.node: _spare(peer) for peer in self.view.peers}
+        spare = self._spare()
         best = max(spare, key=lambda node: (spare[node], node), default="")
         return best if best and spare[best] > 0 else ""
 
@@ -128,19 +137,28 @@ class _Round:
         granted = {node: sum(row.granted for row in told.values()) for node, told in self.mesh.told.items()}
         return max(granted, key=lambda node: (granted[node], node)) == self.view.node
 
+    def _spare(self) -> dict[str, int]:
+        """Containers that the other nodes can give to sessions."""
+        return {peer.node: self._spare_of(peer) for peer in self.view.peers}
+
+    def _spare_of(self, peer: Peer) -> int:
+        own = 0
+        for name, row in peer.figures.items():
+            own += self._functions[name].containers_of(row.local) if name in self._functions else row.local
+        return peer.slots - kept(peer.slots, len(peer.figures)) - own
+
     def forced(self) -> None:
         """Where memory is short, or no slot is left for calls that wait, those leave that are worth least."""
         view = self.view
         over = view.memory_used - FULL_MEMORY * view.memory if view.memory else 0.0
-        stuck = self.used >= view.slots and any(f.queued and not f.containers for f in view.functions)
+        stuck = any(f.queued and not f.containers for f in view.functions)
         local = [row for row in (*self.of("free"), *self.of("held")) if row.local]
-        for row in sorted(local, key=lambda row: row.rate / (row.function.memory + row.session.size + 1)):
-            if over <= 0 and not stuck:
+        for row in sorted(local, key=lambda row: row.rate / (_memory(row) + 1)):
+            if over <= 0 and not (stuck and self.used >= view.slots):
                 break
             reason = "memory is short" if over > 0 else "calls wait here, and all slots are sessions' own"
             if self.move(row, "", reason):
-                over -= row.function.memory + row.session.size
-                stuck = False
+                over -= _memory(row)
 
     # The optimum
 
@@ -172,7 +190,7 @@ class _Round:
         for row in sorted((row for row in self.of("free") if not row.local), key=lambda row: -row.rate):
             name = row.function.name
             untried = not target.times[name].tried and self.have[name] > 0
-            if self.have[name] < target.share[name] and self.open and not untried:
+            if self.have[name] < target.share[name] and self.open(row.function) and not untried:
                 self._local(row, max(gain, self._own_gain(row)))
 
     def _down(self, target: Target) -> None:
@@ -190,7 +208,7 @@ class _Round:
             times, name = target.times[row.function.name], row.function.name
             off = target.share[name] - self.have[name]
             above = times.weight(row.rate) - target.threshold
-            if not row.local and spare and self.open and (above >= RAMP or off >= OFF):
+            if not row.local and spare and self.open(row.function) and (above >= RAMP or off >= OFF):
                 spare = not self._local(row, self._own_gain(row))
             elif row.local and ((above <= -RAMP and off < 0) or off <= -OFF):
                 self.move(row, "", "others call more often", None)
@@ -210,12 +228,12 @@ class _Round:
         """What the session's own calls win by being local."""
         times = self.target.times[row.function.name]
         remote = self.target.predict(self.target.now).mean_of("remote") or times.remote
-        busy = row.rate * times.local
+        busy = row.rate * times.local * times.sharing
         return row.rate * (remote - times.local / (1 - busy)) if busy < 1 else 0.0
 
     def follow(self) -> None:
         """Sessions whose client enters elsewhere go there, where a slot is free."""
-        spare = {peer.node: _spare(peer) for peer in self.view.peers}
+        spare = self._spare()
         for row in [*self.of("free"), *self.of("held")]:
             to = row.session.entrance
             if row.local and spare.get(to, 0) > 0:
@@ -232,9 +250,9 @@ def _rows(function: Function) -> Iterator[_Row]:
             yield _Row(function, session, rate, where)
 
 
-def _spare(peer: Peer) -> int:
-    """Containers that a node can give to sessions."""
-    return peer.slots - kept(peer.slots, len(peer.figures)) - sum(row.local for row in peer.figures.values())
+def _memory(row: _Row) -> float:
+    """Bytes that a local session takes: its part of its container, and its state."""
+    return row.function.memory / row.function.sharing + row.session.size
 
 
 def plan(view: View, now: float) -> Plan:

@@ -8,12 +8,15 @@ cliff, all nodes take the same last step together.
 Which sessions: those with most calls, with a ramp of two octaves around the threshold, so that a node whose sessions
 seem to call a little more often does not move everybody's share. Approximations: one pool of all free containers (the balancing
 comes close), one service time for all nodes, all functions in one pool (`mix`).
+
+Where `sharing` local sessions of a function have one container, what is counted against the slots are containers: each
+session takes its part of one, whole containers in the sum; a function that this node does not run is taken to share none.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import inf, log2
+from math import ceil, inf, log2
 from typing import NamedTuple
 
 from .figures import sizes
@@ -46,6 +49,9 @@ STEPS = 30
 CLOSE = 1e-6
 """Of a session."""
 
+STRAY = 1e-3
+"""Of a container: what sums of parts that are known to CLOSE may be off."""
+
 
 def kept(slots: int, functions: int) -> int:
     """Slots that stay the pools': one for each function as far as half of them go, and one at least. A session whose
@@ -55,12 +61,14 @@ def kept(slots: int, functions: int) -> int:
 
 
 class Times(NamedTuple):
-    """Mean seconds of a call of one function; `tried`: whether a local call was ever seen."""
+    """Mean seconds of a call of one function; `tried`: whether a local call was ever seen; `sharing`: its local sessions in
+    one container."""
 
     local: float
     remote: float
     store: float
     tried: bool
+    sharing: int = 1
 
     def weight(self, rate: float) -> float:
         """What a session takes off the pool and the store, in octaves."""
@@ -69,7 +77,7 @@ class Times(NamedTuple):
 
     def stream(self, rate: float, many: float) -> Stream:
         """So many sessions that call so often."""
-        return Stream(rate, self.local, self.remote, many, self.store)
+        return Stream(rate, self.local, self.remote, many, self.store, self.sharing)
 
 
 class Group(NamedTuple):
@@ -113,6 +121,7 @@ class Mesh:
         self.told = {view.node: own, **{peer.node: peer.figures for peer in view.peers}}
         self.slots = {view.node: view.slots, **{peer.node: peer.slots for peer in view.peers}}
         self.functions = [function.name for function in view.functions]
+        self._sharing = {function.name: function.sharing for function in view.functions}
         self.times = {function.name: self._times(function.name, function.store) for function in view.functions}
         self.groups = [group for name in self.functions for group in self._groups(name)]
         self.room = 0
@@ -123,10 +132,13 @@ class Mesh:
         self._most = {node: self._most_on(node) for node in self.slots}
 
     def _most_on(self, node: str) -> int:
-        """The most free sessions that a node can have local, or more if it has."""
-        rows = self.told[node].values()
-        granted, local = sum(row.granted for row in rows), sum(row.local for row in rows)
-        return max(0, self.slots[node] - kept(self.slots[node], len(rows)) - granted, local - granted)
+        """The most containers that a node can give to free sessions, or more if it has."""
+        granted, local = self._own(node, "granted"), self._own(node, "local")
+        return max(0, self.slots[node] - kept(self.slots[node], len(self.told[node])) - granted, local - granted)
+
+    def _own(self, node: str, what: str) -> int:
+        """Containers that so many sessions of each function have there, the fullest filled first."""
+        return sum(ceil(getattr(row, what) / self._sharing.get(name, 1)) for name, row in self.told[node].items())
 
     def rows(self, function: str) -> list[Figures]:
         """Every node's figures of a function."""
@@ -141,7 +153,7 @@ class Mesh:
         remote = _mean([row.service_remote for row in rows])
         local = _mean([row.service_local for row in rows])
         known = remote or local or 0.001
-        return Times(local or known * UNKNOWN_GAIN, remote or known, store, local > 0)
+        return Times(local or known * UNKNOWN_GAIN, remote or known, store, local > 0, self._sharing[function])
 
     def _groups(self, function: str) -> list[Group]:
         groups = []
@@ -160,13 +172,15 @@ class Mesh:
         base = self._erlangs("fixed_rate")
         base += sum(group.many * group.rate * self.times[group.function].remote for group in self.groups)
         guard, most = self._view.settings.wish_guard, 0
-        while most < min(held, slots - 1):
-            if each < guard and base + each * (held - most - 1) > guard * (slots - most - 1):
+        parts = sum(row.held / self._sharing[name] for name in self.functions for row in self.rows(name))
+        part = parts / held if held else 1.0
+        while most < min(held, (slots - 1) / part):
+            if each < guard and base + each * (held - most - 1) > guard * (slots - (most + 1) * part):
                 break
             most += 1
         self.room = most - self.total("granted")
         self._heard = most / held if held else 0.0
-        return slots - most
+        return slots - ceil(most * part - CLOSE)
 
     def _erlangs(self, rate: str) -> float:
         """Containers that such calls keep busy in the pools."""
@@ -175,7 +189,13 @@ class Mesh:
     @property
     def most(self) -> int:
         """Free sessions that could be local, as far as nodes have the slots."""
-        return max(0, min(int(self._count([1.0] * len(self.groups))), self.containers - 1))
+        all_ = [1.0] * len(self.groups)
+        each = self._taken(all_) / self._free if self._free else 1.0
+        return max(0, min(int(self._count(all_)), int((self.containers - 1) / each)))
+
+    def _taken(self, parts: Sequence[float]) -> float:
+        """Containers of the free sessions of which these parts are local."""
+        return sum(part * group.many / self._sharing[group.function] for group, part in zip(self.groups, parts, strict=True))
 
     # The optimum
 
@@ -224,7 +244,8 @@ class Mesh:
                     pooled.append(times.stream(row.fixed_rate / row.fixed, row.fixed))
         pooled += self._backlog()
         serial = self._view.settings.serial
-        return predict(own, pooled, self.containers - local, serial=serial, nodes=len(self.slots), busiest=CLOSED)
+        left = self.containers - ceil(self._taken(parts) - STRAY)
+        return predict(own, pooled, left, serial=serial, nodes=len(self.slots), busiest=CLOSED)
 
     def _streams(self, parts: Sequence[float]) -> tuple[list[Stream], list[Stream]]:
         """Local and pooled; groups that differ by less than a tenth are one."""
@@ -244,7 +265,8 @@ class Mesh:
     def _backlog(self) -> list[Stream]:
         """More calls waiting than chance explains, as a stream that drains them in time. Of as many sessions as
         calls: they do not wait for each other."""
-        waiting = self.total("queued") - USUAL * (sum(self.slots.values()) - self.total("local"))
+        pools = sum(self.slots.values()) - sum(self._own(node, "local") for node in self.told)
+        waiting = self.total("queued") - USUAL * pools
         if waiting <= 0:
             return []
         times = max(self.times.values(), key=lambda t: t.remote)
@@ -289,19 +311,16 @@ class Mesh:
         return parts
 
     def _found(self, parts: Sequence[float]) -> dict[str, float]:
-        """Sessions on each node, slots or not."""
+        """Containers on each node, slots or not."""
         found = dict.fromkeys(self._most, 0.0)
         for group, part in zip(self.groups, parts, strict=True):
-            found[group.node] += part * group.many
+            found[group.node] += part * group.many / self._sharing[group.function]
         return found
 
     def _count(self, parts: Sequence[float]) -> float:
         """Sessions, as far as their nodes have the slots."""
-        total = 0.0
-        for node, count in self._found(parts).items():
-            most = self._most[node]
-            total += min(most, count)
-        return total
+        over = any(count > self._most[node] for node, count in self._found(parts).items())
+        return sum(part * group.many for group, part in zip(self.groups, self._capped(parts) if over else parts, strict=True))
 
     def _capped(self, parts: Sequence[float]) -> list[float]:
         """As many on each node as it has slots for."""

@@ -6,6 +6,7 @@ nodes the few `Figures` that gossip carries. Times are monotonic seconds, rates 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Literal
 
 from ..records import Mode, SessionKey
@@ -42,7 +43,8 @@ class Session:
 class Function:
     """One function on this node. `containers`, `busy` and `queued` are the pool's; the times are measured means in
     seconds, 0 when none is known: a call in a session's own container, one in the pool, what a remote-state call takes
-    besides to read and commit its state while it holds no container (`store`), a whole move."""
+    besides to read and commit its state while it holds no container (`store`), a whole move. `sharing`: local sessions that
+    one container may have; `memory` is a container's."""
 
     name: str
     sessions: tuple[Session, ...]
@@ -57,13 +59,18 @@ class Function:
     store: float = 0.0
     transition: float = 0.0
     memory: int = 0
+    sharing: int = 1
+
+    def containers_of(self, local: int) -> int:
+        """Taken by so many local sessions, the fullest filled first."""
+        return ceil(local / self.sharing)
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What a node tells the others of one function's sessions.
 
-    `local`: sessions with a container of their own, `queued`: calls that wait for the pool. `held`: sessions whose
+    `local`: sessions that are local, `queued`: calls that wait for the pool. `held`: sessions whose
     application or manifest wants them local, `granted`: those of them that are; `fixed`: sessions that must stay
     remote-state; with the calls of all of them. `free`: sessions among which the policy may choose, `rates` the calls of
     one of each group of them.

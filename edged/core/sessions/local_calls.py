@@ -102,7 +102,7 @@ def answered(
     """The container ran a call, or refused it."""
     own = actor.own
     own.remove(call)
-    if own and not own[0].started:
+    if own and not own[0].started and own[0].container is not None:
         own[0].started = now
     if actor.over and code == Code.MOVING:
         return _behind_the_end(actor, call)
@@ -156,9 +156,10 @@ def open_gate(actor: Actor) -> list[Effect]:
 
 
 def container_lost(actor: Actor, now: float) -> list[Effect]:
-    """The state is what the store has; the call that ran is unknown, those behind it wait again."""
+    """The state is what the store has; the call that ran is unknown, those that had not begun wait again: all of them
+    where the container ran another session's call."""
     actor.recovered = actor.stored
-    behind = list(actor.own)[1:]
+    behind = list(actor.own)[1 if actor.own and actor.own[0].started else 0 :]
     for call in reversed(behind):
         call.started, call.container = 0.0, None
         actor.queue.appendleft(call)

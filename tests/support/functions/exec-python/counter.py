@@ -60,11 +60,12 @@ class Unpacker:
 
 
 class Counter:
-    """Counts remotely: the state comes with the call and goes back with the answer."""
+    """Counts remotely, where the state comes with the call and goes back with the answer, and locally any number of sessions."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.stream = sock.makefile("rwb")
-        info = {"proto": 1, "role": "worker", "name": "exec-python", "default": "incr"}
+        self.held: dict[str, int] = {}
+        info = {"proto": 1, "role": "worker", "name": "exec-python", "default": "incr", "several": True}
         self.send([1, {**info, "methods": {"incr": {"shared": False}, "get": {"shared": True}}}])
 
     def send(self, message: list[Any]) -> None:
@@ -77,15 +78,28 @@ class Counter:
             message = Unpacker(self.stream.read(struct.unpack(">I", head)[0])).value()
             if message[0] == 16:
                 self.invoke(*message[1:])
+            elif message[0] == 32:
+                self.request(*message[1:])
 
-    def invoke(self, id_: int, _f: str, _s: str, method: str, _c: bytes, _t: int, body: bytes, *rest: Any) -> None:
+    def request(self, id_: int, verb: str, params: dict[str, Any], blob: bytes | None = None) -> None:
+        session = params.get("session", "")
+        if verb == "worker.load":
+            self.held[session] = Unpacker(blob).value() if blob else 0
+        elif verb == "worker.stop":
+            self.held.pop(session, None)
+        self.send([33, id_, {}, pack(self.held[session]) if verb == "worker.snapshot" else None])
+
+    def invoke(self, id_: int, _f: str, key: str, method: str, _c: bytes, _t: int, body: bytes, *rest: Any) -> None:
         blob = rest[1] if len(rest) > 1 else None
-        state = Unpacker(blob).value() if blob else 0
+        local = bool(rest and rest[0]) and rest[0].get("mode") == "local"
+        state = self.held[key] if local else Unpacker(blob).value() if blob else 0
         arguments = Unpacker(body).value() if body else []
         if method in ("incr", ""):
             state += arguments[0] if arguments else 1
         new = pack(state)
-        self.send([17, id_, pack(state), {}, None if method == "get" else new])
+        if local:
+            self.held[key] = state
+        self.send([17, id_, pack(state), {}, None if method == "get" or local else new])
 
 
 Counter(socket.socket(fileno=int(os.environ["EDGED_FD"]))).serve()
