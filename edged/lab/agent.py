@@ -40,7 +40,6 @@ class Agent:
         self.told: Peer | None = None
         self._room: dict[str, int] = {}
         self._approved: set[SessionKey] = set()
-        self.explained: dict[str, str] = {}
 
     def called(self, call: Call, via: str) -> None:
         """A call came in, from a client here or through node `via`."""
@@ -66,7 +65,7 @@ class Agent:
         view = self.view()
         plan_ = plan(view, self._node.clock.now)
         self.told = Peer(view.node, view.slots, {f.name: over_the_wire(figures(f)) for f in view.functions})
-        self._room, self.explained = dict(plan_.room), dict(plan_.reasons)
+        self._room = dict(plan_.room)
         self._approved.clear()
         for move in plan_.moves:
             self._make(move)

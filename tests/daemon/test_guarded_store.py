@@ -45,7 +45,7 @@ class Asked:
         task_status.started()
 
     def statistics(self) -> StoreStatistics:
-        return StoreStatistics("asked", None, 0, 0, 0, 0, 0.0, lives=self.lives)
+        return StoreStatistics("asked", None, 0, 0, 0, 0, lives=self.lives)
 
     async def asked(self) -> tuple[Op, Callable[[Outcome], None]]:
         """The next operation, when it comes."""

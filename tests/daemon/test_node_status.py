@@ -54,7 +54,7 @@ class FakeStore:
         task_status.started()
 
     def statistics(self) -> StoreStatistics:
-        return StoreStatistics("fake", self.problem, 0, 0, 0, 0, 0.0, "none at all")
+        return StoreStatistics("fake", self.problem, 0, 0, 0, 0, "none at all")
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ class Kept:
 
     def statistics(self) -> StoreStatistics:
         """Nothing to count."""
-        return StoreStatistics("kept", None, 0, 0, 0, 0, 0.0)
+        return StoreStatistics("kept", None, 0, 0, 0, 0)
 
 
 def test_a_bad_request_does_not_reach_the_store() -> None:

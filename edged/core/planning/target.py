@@ -95,7 +95,7 @@ class Target:
     """`now` and `best`: free sessions that are local in the mesh, and should be; `share`: of this node, by function.
 
     `threshold`: the weight from an octave (RAMP) above which a session is certainly among the chosen, and from an
-    octave below certainly not. `predictions` by number of local sessions; `room`: wishes that may still be granted in
+    octave below certainly not. `predict`: by number of local sessions; `room`: wishes that may still be granted in
     the mesh, negative when there are too many.
     """
 

@@ -72,7 +72,6 @@ class Copy:
         self.sent = 0
         self.on_wire = 0
         """Bytes that this took, as far as whoever sends it has told."""
-        self.acked = 0
         self.caught_up = False
         self._goal: int | None = None
         self._head = 0
@@ -132,7 +131,6 @@ class Copy:
     def credit(self, token: int, now: float) -> float:
         """The target has taken a piece; how long the link is to rest, 0: not now."""
         _, piece = self._flying.pop(token)
-        self.acked += len(piece.data)
         self._landed += len(piece.data)
         self.broken_at = None
         if self._flying:

@@ -26,8 +26,8 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StoreStatistics:
-    """A snapshot. `problem`: why nothing is answered; `slowest`: seconds; `durability`: what an acknowledged
-    write survives, where the driver can tell; `lives`: how often the store was there anew."""
+    """A snapshot. `problem`: why nothing is answered; `durability`: what an acknowledged write
+    survives, where the driver can tell; `lives`: how often the store was there anew."""
 
     driver: str
     problem: str | None
@@ -35,7 +35,6 @@ class StoreStatistics:
     waiting_bytes: int
     operations: int
     failed: int
-    slowest: float
     durability: str = ""
     lives: int = 0
 

@@ -62,12 +62,11 @@ class Timers(Protocol):
 class _Wait:
     """One operation on its way."""
 
-    __slots__ = ("began", "done", "size", "timer")
+    __slots__ = ("done", "size", "timer")
 
-    def __init__(self, done: Done, size: int, began: float) -> None:
+    def __init__(self, done: Done, size: int) -> None:
         self.done = done
         self.size = size
-        self.began = began
         self.timer: Timer | None = None
 
 
@@ -82,12 +81,11 @@ class MeshStore:
         self._bytes = 0
         self._operations = 0
         self._failed = 0
-        self._slowest = 0.0
 
     def statistics(self) -> StoreStatistics:
         """What the operator sees; a node out of reach is no lasting problem."""
         counts = len(self._waiting), self._bytes, self._operations, self._failed
-        return StoreStatistics("mesh", None, *counts, self._slowest)
+        return StoreStatistics("mesh", None, *counts)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Nothing to open; when cancelled, everybody who waits is told so."""
@@ -104,14 +102,13 @@ class MeshStore:
         if len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
             self._refuse(done, f"{len(self._waiting)} operations are on their way to the store")
             return
-        now = trio.current_time()
-        wait = _Wait(done, size, now)
+        wait = _Wait(done, size)
         if not self._send(*op_to_wire(op), partial(self._answered, wait)):
             self._refuse(done, "the node that serves the store is not connected")
             return
         self._waiting[wait] = None
         self._bytes += size
-        wait.timer = self._timers.call_at(now + self._deadline, partial(self._late, wait))
+        wait.timer = self._timers.call_at(trio.current_time() + self._deadline, partial(self._late, wait))
 
     def _refuse(self, done: Done, reason: str) -> None:
         self._failed += 1
@@ -133,7 +130,6 @@ class MeshStore:
             wait.timer.cancel()
         self._operations += 1
         self._failed += type(outcome) is StoreFailed
-        self._slowest = max(self._slowest, trio.current_time() - wait.began)
         answer(wait.done, outcome)
 
 

@@ -69,7 +69,7 @@ _REFUSALS = ("OOM ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ", "BUSY ")
 class _Wait:
     """An operation that somebody waits for. `outcome`: what a durable one gets once the replicas have it."""
 
-    __slots__ = ("began", "command", "done", "op", "outcome", "outgoing", "size")
+    __slots__ = ("command", "done", "op", "outcome", "outgoing", "size")
 
     def __init__(self, op: Op, done: Done, size: int, asked: Command) -> None:
         self.op = op
@@ -77,7 +77,6 @@ class _Wait:
         self.size = size
         self.outgoing = size if isinstance(op, Write) else 0
         self.command = asked
-        self.began = trio.current_time()
         self.outcome: Outcome | None = None
 
 
@@ -96,14 +95,13 @@ class RedisStore:
         self._outgoing = 0
         self._operations = 0
         self._failed = 0
-        self._slowest = 0.0
 
     def statistics(self) -> StoreStatistics:
         """What the operator sees."""
         server = self._line.server
         counts = self._waiting, self._bytes, self._operations, self._failed
         promise = server.durability if server is not None else ""
-        return StoreStatistics("redis", self._line.problem, *counts, self._slowest, promise, self._line.lives)
+        return StoreStatistics("redis", self._line.problem, *counts, promise, self._line.lives)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve; started when the first try to connect is over: a node serves without its store too."""
@@ -190,7 +188,6 @@ class RedisStore:
         self._outgoing -= wait.outgoing
         self._operations += 1
         self._failed += type(result) is StoreFailed
-        self._slowest = max(self._slowest, trio.current_time() - wait.began)
         answer(wait.done, result)
 
     # ---- replicas

@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import trio
@@ -55,7 +54,6 @@ class SqliteStore:
         self._problem: str | None = None
         self._operations = 0
         self._failed = 0
-        self._slowest = 0.0
         self._token: trio.lowlevel.TrioToken | None = None
         self._opened = trio.Event()
         self._ended = trio.Event()
@@ -70,7 +68,6 @@ class SqliteStore:
             self._bytes,
             self._operations,
             self._failed,
-            self._slowest,
         )
 
     def submit(self, op: Op, done: Done) -> None:
@@ -116,8 +113,7 @@ class SqliteStore:
         for done, _ in waiting:
             answer(done, StoreFailed(None, "the disk did not answer before the store was closed"))
 
-    def _deliver(self, outcomes: list[Outcome], seconds: float, problem: str | None) -> None:
-        self._slowest = max(self._slowest, seconds)
+    def _deliver(self, outcomes: list[Outcome], problem: str | None) -> None:
         if problem is not None and self._problem is None:
             self._problem = problem
             log.error("the store at %s answers nothing any more: %s", self._path, problem)
@@ -155,9 +151,8 @@ class SqliteStore:
         while going:
             ops, going = self._next_batch()
             if ops:
-                began = perf_counter()
                 outcomes = database.apply(ops)
-                self._tell(self._deliver, outcomes, perf_counter() - began, database.problem)
+                self._tell(self._deliver, outcomes, database.problem)
         try:
             database.close()
         except sqlite3.Error as error:
