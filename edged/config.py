@@ -2,6 +2,7 @@
 
 import re
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,10 +165,19 @@ class Config:
     security: SecuritySection
 
 
+def _contradictions(values: s.Values) -> Iterator[s.Contradiction]:
+    """What no node may do, though each setting is right by itself."""
+    reason = "TLS is not available in this version: beyond loopback it needs [security] insecure = true"
+    for key in ("address", "http"):
+        address = values["listen"][key]
+        if address and not _LOOPBACK.match(address) and not values["security"]["insecure"]:
+            yield "listen", key, reason
+
+
 def parse_config(source: str, name: str = "") -> Config:
     """The settings in `source`. Raises Mistakes with every line that is wrong."""
-    values = s.read(source, SCHEMA, name)
-    config = Config(
+    values = s.read(source, SCHEMA, name, _contradictions)
+    return Config(
         node=NodeSection(**values["node"]),
         listen=ListenSection(**values["listen"]),
         mesh=MeshSection(**values["mesh"]),
@@ -176,13 +186,6 @@ def parse_config(source: str, name: str = "") -> Config:
         policy=PolicySection(**values["policy"]),
         security=SecuritySection(**values["security"]),
     )
-    where = s.locate(source)
-    reason = "TLS is not available in this version: beyond loopback it needs [security] insecure = true"
-    named = (("address", config.listen.address), ("http", config.listen.http))
-    open_ = [key for key, address in named if address and not _LOOPBACK.match(address)]
-    if open_ and not config.security.insecure:
-        raise Mistakes([(where.get(("listen", key), 1), f"listen.{key}: {reason}") for key in open_], name)
-    return config
 
 
 def load_config(path: Path) -> Config:

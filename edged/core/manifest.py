@@ -4,6 +4,7 @@ Decides nothing beyond whether the manifest is right.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,7 +44,7 @@ SCHEMA: s.Schema = {
     "state": {
         "store": Field(s.choice("default"), "default"),
         "schema": Field(s.whole(1, 1_000_000), 1),
-        "max_bytes": Field(s.size, 1 << 20),
+        "max_bytes": Field(s.some(s.size), 1 << 20),
         "ttl": Field(s.seconds, 0.0),
     },
     "modes": {
@@ -63,8 +64,8 @@ SCHEMA: s.Schema = {
         "on_partition": Field(s.choice("fence", "hold", "keep"), "fence"),
     },
     "calls": {
-        "deadline": Field(s.seconds, 2.0),
-        "hard_limit": Field(s.seconds, 30.0),
+        "deadline": Field(s.some(s.seconds), 2.0),
+        "hard_limit": Field(s.some(s.seconds), 30.0),
         "queue": Field(s.whole(1, 65_536), 256),
         "dedup": Field(s.whole(1, 1024), 128),
     },
@@ -74,7 +75,7 @@ SCHEMA: s.Schema = {
         "idle": Field(s.seconds, 120.0),
     },
     "placement": {"require": Field(s.many(s.text), ())},
-    "limits": {"memory": Field(s.size, 128 << 20), "cpu": Field(s.real(0.01, 1024), 1.0)},
+    "limits": {"memory": Field(s.some(s.size), 128 << 20), "cpu": Field(s.real(0.01, 1024), 1.0)},
     "balance": {
         "policy": Field(
             s.choice("power-of-d", "least-impedance", "random-proportional", "round-robin"),
@@ -192,15 +193,31 @@ class Manifest:
 _PYTHON_ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 
 
+def _contradictions(values: s.Values) -> Iterator[s.Contradiction]:
+    """What is right by itself, and never could be kept."""
+    function, modes, pool = values["function"], values["modes"], values["pool"]
+    entry, allow, policy = function["entry"] or "", modes["allow"], modes["policy"]
+    if function["runtime"] == "python" and entry and not _PYTHON_ENTRY.match(entry):
+        yield "function", "entry", "module:object was expected"
+    if function["runtime"] == "exec" and (entry.startswith("/") or ".." in entry.split("/")):
+        yield "function", "entry", "a path within the bundle was expected"
+    if not allow:
+        yield "modes", "allow", "remote, local or both were expected"
+    if modes["start"] == "local" and "local" not in allow:
+        yield "modes", "start", "[modes] allow has no local"
+    if policy.startswith("pinned-") and policy.removeprefix("pinned-") not in allow:
+        yield "modes", "policy", f"[modes] allow has no {policy.removeprefix('pinned-')}"
+    if pool["min"] > pool["max"]:
+        yield "pool", "min", f"more than [pool] max, {pool['max']}"
+    if not pool["max"] and "remote" in allow:
+        yield "pool", "max", "without a container no call runs unless [modes] allow is local alone"
+
+
 def parse_manifest(source: str) -> Manifest:
     """The manifest, or Mistakes with every line that is wrong."""
-    values = s.read(source, SCHEMA, "function.toml")
-    function = values["function"]
-    if function["runtime"] == "python" and not _PYTHON_ENTRY.match(function["entry"]):
-        line = s.locate(source).get(("function", "entry"), 1)
-        raise Mistakes([(line, "function.entry: module:object was expected")], "function.toml")
+    values = s.read(source, SCHEMA, "function.toml", _contradictions)
     return Manifest(
-        **function,
+        **values["function"],
         state=State(**values["state"]),
         modes=Modes(**values["modes"]),
         durability=Durability(**values["durability"]),

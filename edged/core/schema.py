@@ -7,7 +7,7 @@ a small scan of the text finds where a key stands.
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 Parser = Callable[[Any], Any]
@@ -50,6 +50,18 @@ def size(value: Any) -> int:
 def seconds(value: Any) -> float:
     """`"2s"`, `"250ms"` or a number of seconds."""
     return _quantity(value, _TIMES, "a time such as 2s")
+
+
+def some(parse: Parser) -> Parser:
+    """A size or a time that is not 0."""
+
+    def checked(value: Any) -> Any:
+        quantity = parse(value)
+        if not quantity:
+            raise ValueError(f"more than 0 was expected, not {value!r}")
+        return quantity
+
+    return checked
 
 
 def _quantity(value: Any, units: Mapping[str, float], what: str) -> float:
@@ -133,12 +145,20 @@ def many_or_one(one: Parser) -> Parser:
 
 
 def _near(word: Any, words: Any) -> str:
-    close = difflib.get_close_matches(str(word), list(words), 1)
+    close = difflib.get_close_matches(str(word), list(words), 1, 0.5)  # short words: one letter is much of them
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def read(source: str, schema: Schema, name: str = "") -> dict[str, dict[str, Any]]:
-    """Every section and setting of `schema` with its value or default. Raises Mistakes."""
+Values = dict[str, dict[str, Any]]
+Contradiction = tuple[str, str, str]
+"""Section, key, and what is wrong between it and others."""
+
+
+def read(
+    source: str, schema: Schema, name: str = "", contradictions: Callable[[Values], Iterable[Contradiction]] = lambda _: ()
+) -> Values:
+    """Every section and setting of `schema` with its value or default. Raises Mistakes, those that `contradictions` finds
+    between values included; a value that is wrong itself has its default there, one that is missing None."""
     try:
         data = tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:
@@ -148,7 +168,7 @@ def read(source: str, schema: Schema, name: str = "") -> dict[str, dict[str, Any
     where = _locate(source)
     data, schema = _families(data, schema)
     wrong: list[tuple[int, str]] = []
-    result: dict[str, dict[str, Any]] = {}
+    result: Values = {}
     for section in data:
         if section not in schema:
             members = [line for (name, _), line in where.items() if name.startswith(f"{section}.")]
@@ -160,6 +180,8 @@ def read(source: str, schema: Schema, name: str = "") -> dict[str, dict[str, Any
             wrong.append((where.get(("", section), 1), f"{section} is a section: [{section}]"))
             given = {}
         result[section] = _section(section, fields, given, where, wrong)
+    for section, key, text_ in contradictions(result):
+        wrong.append((where.get((section, key), where.get((section, ""), 1)), f"{section}.{key}: {text_}"))
     if wrong:
         raise Mistakes(wrong, name)
     return result
@@ -192,8 +214,8 @@ def _section(
             wrong.append((where.get((section, key), head), f"unknown key {section}.{key}{hint}"))
     values: dict[str, Any] = {}
     for key, field in fields.items():
+        values[key] = None if field.default is REQUIRED else field.default
         if key not in given:
-            values[key] = field.default
             if field.default is REQUIRED:
                 wrong.append((head, f"{section}.{key} is missing"))
             continue

@@ -46,6 +46,8 @@ def test_two_lines_make_a_function() -> None:
     manifest = parse_manifest('[function]\nname = "counter"\nentry = "counter:fn"\n')
     assert manifest.calls.deadline == 2.0
     assert manifest.state.max_bytes == 1 << 20
+    with pytest.raises(Mistakes, match="did you mean max"):
+        parse_manifest('[function]\nname = "c"\nentry = "c:fn"\n[pool]\nmaks = 1\n')
     with pytest.raises(Mistakes, match="did you mean calls"):
         parse_manifest('[function]\nname = "c"\nentry = "c:fn"\n[cals]\nqueue = 1\n')
 
@@ -65,3 +67,44 @@ def test_a_manifest_tells_what_it_asks_for_in_vain() -> None:
     assert memory == "[limits] memory is more than this node has for all containers: it does not run here"
     [schema] = parse_manifest(head + "[state]\nschema = 2\n").warnings("", 0)
     assert schema.startswith("[state] schema is not looked at")
+
+
+TWO_LINES = '[function]\nname = "f"\nentry = "f:fn"\n'
+CONTRADICTIONS = [
+    ('[function]\nname = "f"\nentry = "f"\n', "function.toml:3: function.entry: module:object"),
+    ('[function]\nname = "f"\nentry = "/bin/sh"\nruntime = "exec"\n', "function.toml:3: function.entry: a path within"),
+    ('[function]\nname = "f"\nentry = "bin/../../sh"\nruntime = "exec"\n', "function.toml:3: function.entry: a path within"),
+    (f"{TWO_LINES}[modes]\nallow = []\n", "function.toml:5: modes.allow: remote, local or both"),
+    (f'{TWO_LINES}[modes]\nallow = ["remote"]\nstart = "local"\n', "function.toml:6: modes.start: [modes] allow has no local"),
+    (f'{TWO_LINES}[modes]\nallow = ["local"]\npolicy = "pinned-remote"\n', "function.toml:6: modes.policy: [modes] allow has"),
+    (f"{TWO_LINES}[pool]\nmin = 5\n", "function.toml:5: pool.min: more than [pool] max, 4"),
+    (f"{TWO_LINES}[pool]\nmax = 0\n", "function.toml:5: pool.max: without a container"),
+    (f'{TWO_LINES}[calls]\ndeadline = "0s"\n', "function.toml:5: calls.deadline: more than 0"),
+    (f"{TWO_LINES}[calls]\nhard_limit = 0\n", "function.toml:5: calls.hard_limit: more than 0"),
+    (f"{TWO_LINES}[state]\nmax_bytes = 0\n", "function.toml:5: state.max_bytes: more than 0"),
+]
+
+
+@pytest.mark.parametrize(("source", "said"), CONTRADICTIONS)
+def test_a_manifest_that_nobody_could_keep_is_a_mistake(source: str, said: str) -> None:
+    """Settings that are right one by one, and together leave no way to run a call."""
+    with pytest.raises(Mistakes) as caught:
+        parse_manifest(source)
+    [line] = caught.value.lines
+    assert line.startswith(said)
+
+
+def test_what_contradicts_is_told_with_all_other_mistakes() -> None:
+    """Nobody mends a file only to be told of the next mistake in it."""
+    with pytest.raises(Mistakes) as caught:
+        parse_manifest('[function]\nname = "f"\nentry = "f"\n[pool]\nmin = 9\nmx = 9\n[modes]\npolicy = "pinned"\n')
+    assert [line.split(": ")[0] for line in caught.value.lines] == [f"function.toml:{n}" for n in (3, 5, 6, 8)]
+    with pytest.raises(Mistakes) as caught:
+        parse_config('[listen]\naddress = "0.0.0.0:7400"\nport = 1\n[node]\nname = "A"\n', "e")
+    assert [line.split(": ")[0] for line in caught.value.lines] == ["e:2", "e:3", "e:5"]
+
+
+def test_a_function_of_local_state_alone_needs_no_pool() -> None:
+    """`max = 0` is right where no call runs in a pool, and `start` need not be said twice."""
+    manifest = parse_manifest(f'{TWO_LINES}[modes]\nallow = ["local"]\npolicy = "pinned-local"\n[pool]\nmax = 0\n')
+    assert manifest.pool.max == 0
