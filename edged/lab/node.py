@@ -1,7 +1,8 @@
 """One node in virtual time: the daemon's relay as a model, around the real router, balancer, pools and sessions.
 
-Stands for `edged.daemon.relay` and `moves`, `spread` beside it for the daemon's. What is real: every decision of `edged.core`. What is modelled:
-connections (a fixed delay, in order), containers, store, gossip, and that a dead node's connections break at once.
+Stands for `edged.daemon.relay` and `moves`, `spread` beside it for the daemon's. What is real: every decision of
+`edged.core`. What is modelled: connections (a fixed delay, in order), containers, store, gossip, and that a dead node's
+connections break at once.
 """
 
 from collections.abc import Callable

@@ -5,8 +5,9 @@ and peers are events in and effects out; nothing here awaits, so no cancellation
 What holds in each state stands in `core.transition`. Both modes live in one actor because the queue and the
 dedup window must survive the switch; two actors with a hand-over was the alternative not taken.
 
-`seat` joins what the other modules decide, one each: `remote_calls`, `local_calls`, `checkpoints`, `wishes`
-(when to move), `localize`, `leaving`, `target`, `endings`. They share one `actor` and are its only writers.
+`seat` joins what the other modules decide, one each. Calls: `remote_calls`, `local_calls`, `readers`, `starts`. Moves:
+`wishes` (when), `localize`, `leaving` (with `externalize` and `migrate`), `target`, `kept`, `takeover`, `fencing`, `closing`.
+The store: `checkpoints`, `writes`. They share one `actor` and are its only writers.
 """
 
 from .actor import Rules
