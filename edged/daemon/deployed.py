@@ -54,6 +54,7 @@ class Worker:
         self.gone = trio.Event()
         self.deltas = False
         """Whether it speaks of deltas (SPEC "Containers")."""
+        self._asked: tuple[int | None, float] = None, 0.0
         self.several = False
         """Whether it can hold several sessions."""
 
@@ -80,6 +81,14 @@ class Worker:
                 state,
             )
         )
+
+    def asked_since(self, now: float, runs: bool) -> float:
+        """Since when it has not answered the oldest verb though it `runs` no call, as far as those know who ask this now
+        and then."""
+        oldest = None if runs else next(iter(self.verbs), None)
+        if oldest is None or oldest != self._asked[0]:
+            self._asked = oldest, now
+        return self._asked[1]
 
     def request(
         self, serial: int, verb: str, params: m.Map, blob: bytes | None, done: Callable[[Any], None]

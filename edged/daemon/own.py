@@ -122,18 +122,19 @@ class Own:
 
     def _ready(self, worker: Worker, home: Home) -> None:
         """It is there; a program that does not say that it can hold several sessions gets the first one only."""
-        function, waiting = worker.function, home.waiting
-        if not worker.several and function.places.limit > 1:
+        function, places, waiting = worker.function, worker.function.places, home.waiting
+        if not worker.several and places.limit > 1:
             log.warning("%s: its program holds one session in a container", function.spec.manifest.name)
-            for _ in waiting[1:]:
-                function.places.leave(home)
-            function.places.limit = 1
+            places.limit = 1
         worker.home, worker.seats = home, []
-        worker.turns = Turns() if function.places.limit > 1 else None
+        worker.turns = Turns() if places.limit > 1 else None
         home.worker, home.waiting = worker, []
-        for done in waiting[: function.places.limit]:
+        here, elsewhere = waiting[: places.limit], waiting[places.limit :]
+        for _ in elsewhere:
+            places.leave(home)
+        for done in here:
             done(worker, "")
-        for done in waiting[function.places.limit :]:
+        for done in elsewhere:
             self.place(function, done)
 
     def leave(self, worker: Worker, seat: Any) -> None:
@@ -186,12 +187,19 @@ class Own:
         self._give(worker, worker.turns, now)
 
     def look_after(self, now: float) -> None:
-        """Once a second: end shared containers whose call is over the hard limit. Of a session that has left them nobody
-        else looks after it."""
+        """Once a second: end shared containers that are stuck. A call of a session that has left has nobody else to look
+        after it; and a hook of one session that does not end, between two calls, would keep all others waiting."""
         for worker in self._slots.alive:
-            call = worker.turns.running if worker.turns is not None else None
-            if call is not None and now - call.started > worker.function.spec.manifest.calls.hard_limit:
+            if worker.turns is None:
+                continue
+            call, limit = worker.turns.running, worker.function.spec.manifest.calls.hard_limit
+            asked = worker.asked_since(now, call is not None)
+            if call is not None and now - call.started > limit:
                 self._overran(call)
+            elif now - asked > limit:
+                log.warning("%s: it has not answered for %g s", worker.name, limit)
+                worker.container.kill()
+                worker.link.cut("hard limit")
 
 
 def _waits_here(worker: Worker, call: Call) -> bool:

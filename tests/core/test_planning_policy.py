@@ -322,3 +322,12 @@ def test_a_plan_never_takes_a_slot_that_is_not_there(sharing: int, count: int, s
         obey(rows, plans, now)
         local = sum(session.mode == "local" for session in rows["n1"])
         assert -(-local // sharing) < slots
+
+
+@pytest.mark.parametrize(("sharing", "local", "left"), [(1, 5, 35), (4, 5, 38), (4, 8, 38), (8, 64, 32)])
+def test_a_pool_has_what_the_local_containers_leave(sharing: int, local: int, left: int) -> None:
+    """So many local sessions take their whole number of containers from the forty there are."""
+    function = a_function([a_session(f"s{n}") for n in range(70)], sharing=sharing, policy="auto")
+    view = View("n1", 40, (function,), settings=PAPER)
+    seen = Mesh(view, {"f": figures(function)}).target().predict(local)
+    assert seen.utilisation == pytest.approx(3.0 * RATE * (70 - local) / left)

@@ -26,9 +26,13 @@ class FakeLink:
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
+        self.reason = ""
 
     def send(self, data: bytes) -> None:
         self.sent.append(decode(data[4:]))
+
+    def cut(self, reason: str) -> None:
+        self.reason = reason
 
 
 class Seat:
@@ -69,7 +73,7 @@ class Rig:
         if self.fails:
             self.slots.failed(function)
             raise StartFailed("it does not import")
-        worker = Worker(function, cast(Container, SimpleNamespace(name="f-1")), cast(Link, FakeLink()))
+        worker = Worker(function, cast(Container, SimpleNamespace(name="f-1", kill=lambda: None)), cast(Link, FakeLink()))
         worker.several = self.several
         self.slots.started(worker)
         function.workers.add(worker)
@@ -146,13 +150,16 @@ async def test_a_start_that_fails_is_told_to_all_that_wait_for_it(rig: Rig) -> N
 async def test_a_program_that_holds_one_session_gets_one(rig: Rig) -> None:
     """Where HELLO does not say `several`, those that would have shared it are placed anew, or refused for want of a slot."""
     rig.several = False
-    seats = rig.seats("a", "b", "c")
+    seats = rig.seats(*"abcdef")
     await rig.started()
-    workers = [seat.worker for seat in seats]
-    assert workers[0] is not workers[1] is not None
-    assert (workers[2], seats[2].why) == (None, "all 2 container slots are taken")
-    assert workers[0] is not None
-    assert workers[0].turns is None, "its calls are not put off for others"
+    has = [seat for seat in seats if seat.worker is not None]
+    assert [seat.key.session for seat in has] == ["a", "d"]
+    assert {seat.why for seat in seats if seat not in has} == {"all 2 container slots are taken"}
+    for seat in has:
+        assert seat.worker is not None
+        assert seat.worker.turns is None, "its calls are not put off for others"
+        rig.own.leave(seat.worker, seat)
+    assert rig.ended == [seat.worker for seat in has]
 
 
 async def test_who_leaves_takes_only_its_own(rig: Rig) -> None:
@@ -189,6 +196,31 @@ async def test_a_call_that_its_session_left_behind_has_a_hard_limit_too(rig: Rig
     assert not rig.overran
     rig.own.look_after(now + 11.0)
     assert rig.overran == [call]
+
+
+async def test_a_container_that_answers_no_verb_is_ended(rig: Rig) -> None:
+    """A hook that hangs keeps all its sessions waiting; it has as long as a call, each verb anew, and from the end of a
+    call that it waited for."""
+    a, b = rig.seats("a", "b")
+    await rig.started()
+    worker = a.worker
+    assert worker is not None
+    link = cast(FakeLink, worker.link)
+    for serial, waited in ((7, 0.0), (7, 9.0), (8, 11.0), (8, 20.0)):
+        worker.verbs.clear()
+        worker.request(serial, "worker.snapshot", {"session": "a"}, None, lambda _: None)
+        rig.own.look_after(100.0 + waited)
+        assert not link.reason
+    call = rig.run(worker, 1, "a")
+    call.started = 120.0
+    rig.own.look_after(122.0)
+    assert worker.turns is not None
+    worker.turns.finished([(call, 1.0)], 123.0)
+    rig.own.look_after(123.0)
+    rig.own.look_after(132.0)
+    assert not link.reason
+    rig.own.look_after(134.0)
+    assert link.reason == "hard limit"
 
 
 async def test_a_session_does_not_wait_for_a_call_that_waits_for_it(rig: Rig) -> None:

@@ -121,6 +121,18 @@ def test_readers_go_by_a_long_call_of_another(nodes: Nodes, client: WireClient, 
     assert held.released() == 1
 
 
+def test_a_session_that_ends_leaves_the_others(nodes: Nodes, client: WireClient) -> None:
+    """It begins anew with the next call, and may come back into the container in which the others have gone on."""
+    address = nodes.addresses["n1"]
+    localized(address, "one", "two")
+    assert [client.call("keyed", session, "incr", 5) for session in ("one", "two")] == [5, 5]
+    client.call("keyed", "one", "last")
+    assert client.call("keyed", "one", "incr") == 1
+    localized(address, "one")
+    assert [client.call("keyed", session, "incr") for session in ("one", "two")] == [2, 6]
+    assert len(shares(client, "one", "two")) == 1
+
+
 def kill(client: WireClient) -> None:
     os.kill(client.call("keyed", "one", "pid"), signal.SIGKILL)
 

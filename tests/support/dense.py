@@ -29,6 +29,12 @@ def hold(s: Session, begun: str, until: str) -> int:
 
 
 @fn.handler
+def last(s: Session) -> None:
+    '''The session ends.'''
+    s.end()
+
+
+@fn.handler
 def ask(s: Session, session: str) -> int:
     '''Let another session count.'''
     return s.call("keyed", "incr", session=session)

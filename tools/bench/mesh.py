@@ -141,6 +141,16 @@ def deploy(operator: Line, directory: Path) -> None:
     operator.request("function.deploy", {"hash": hash_})
 
 
+def a_counter(root: Path, name: str, sharing: int) -> Path:
+    """The counter under another name; so many of its local sessions share a container."""
+    directory = root / name
+    directory.mkdir()
+    (directory / "counter.py").write_bytes((FUNCTIONS / "counter" / "counter.py").read_bytes())
+    manifest = f'[function]\nname = "{name}"\nentry = "counter:fn"\n[modes]\nsessions_per_container = {sharing}\n'
+    (directory / "function.toml").write_text(manifest)
+    return directory
+
+
 def until_answered(node: Node, target: Target) -> None:
     """Call until the mesh has settled. Raises CallError."""
     stop = time.monotonic() + START_SECONDS

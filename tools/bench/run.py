@@ -47,7 +47,10 @@ class TimeUp(BaseException):
 @click.option("--rounds", type=click.IntRange(1), help="default 5, quick 3")
 @click.option("--seconds", type=float, help="of each row in each round; default 1.5, quick 0.4")
 @click.option(
-    "--only", multiple=True, type=click.Choice(["raw", "edged", "nats"]), help="repeatable"
+    "--only",
+    multiple=True,
+    type=click.Choice(["raw", "edged", "density", "nats"]),
+    help="repeatable; default all but density: 64 local sessions in 64 containers beside 64 in 8",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="default bench-results/TIME.json")
 @click.option("--leave-idle-states", is_flag=True, help="do not hold processor idle states off")
@@ -114,6 +117,9 @@ class Run:
             say(bar, "idle memory, idle connections, container starts")
             self.footprint = footprint.measure(far, 10 if self.quick else 40, 1000)
             works += workloads.edged(far, near)
+        if "density" in wanted:
+            say(bar, "starting a node with 64 local sessions in 64 containers, and in 8")
+            works += workloads.density(children, root)
         if "nats" in wanted:
             works += self._nats(children, bar)
         self.rows = [work.row for work in works]

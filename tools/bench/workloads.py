@@ -5,6 +5,7 @@ before the first round and after the last: a figure of the wrong path would be w
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import mesh
@@ -60,15 +61,30 @@ def edged(far: mesh.Node, near: mesh.Node) -> list[Work]:
     return works
 
 
+def density(children: Children, root: Path) -> list[Work]:
+    """As many local sessions, each in a container of its own or eight in one."""
+    node = mesh.start_node(children, root, "dense", "sqlite:", SESSIONS + SESSIONS // 8 + 8, [])
+    works: list[Work] = []
+    for sharing in (1, 8):
+        name = f"counter-{sharing}"
+        with Line(node.address, "operator") as operator:
+            mesh.deploy(operator, mesh.a_counter(root, name, sharing))
+        targets = [Target(name, f"s{n}", "incr", once=True) for n in range(SESSIONS)]
+        mesh.localize(node, targets)
+        shown = f"edged counter, {SESSIONS} local sessions in {SESSIONS // sharing}"
+        works += _rows(shown, node, RAW[1], targets, "local", "dense")[1:]
+    return works
+
+
 def _rows(
-    name: str, entry: mesh.Node, length: str, targets: list[Target], mode: str | None
+    name: str, entry: mesh.Node, length: str, targets: list[Target], mode: str | None, runs_on: str = "far"
 ) -> list[Work]:
     line = Line(entry.address)
 
     def check() -> None:
         for target in targets:
             _, meta = line.call(target)
-            if (meta.get("node"), meta.get("mode")) != ("far", mode):
+            if (meta.get("node"), meta.get("mode")) != (runs_on, mode):
                 raise WrongPath(f"{name}: {target.session} ran on {meta}")
 
     return [_driven(name, in_flight, length, line, targets, check) for in_flight in (1, 64)]
