@@ -1,5 +1,6 @@
 """`edged.toml` (DESIGN §9): the settings of one node, checked whole before anything starts."""
 
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from edged_protocol.ids import valid_name
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})\Z")
 _LOOPBACK = re.compile(r"(127\.[\d.]+|localhost|\[::1\]):\d+\Z")
+
+MAX_SOCKET_PATH = 107
+"""Bytes of a Unix socket's path (unix(7))."""
 
 
 def _address(value: Any) -> str:
@@ -52,6 +56,18 @@ def _lease(value: Any) -> float:
     return seconds
 
 
+def _whole_path(value: Any) -> str:
+    if not s.text(value).startswith("/"):
+        raise ValueError(f"a whole path was expected, not {value!r}")
+    return str(value)
+
+
+def _socket_path(value: Any) -> str:
+    if value and len(os.fsencode(_whole_path(value))) > MAX_SOCKET_PATH:
+        raise ValueError(f"at most {MAX_SOCKET_PATH} bytes were expected, not {len(os.fsencode(value))}: the system takes no more")
+    return s.text(value)
+
+
 def _host_name() -> str:
     name = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:63]
     return name or "node"
@@ -60,13 +76,13 @@ def _host_name() -> str:
 SCHEMA: s.Schema = {
     "node": {
         "name": Field(_name, _host_name()),
-        "data_dir": Field(s.text, "/var/lib/edged"),
+        "data_dir": Field(_whole_path, "/var/lib/edged"),
         "labels": Field(s.many(s.text), ()),
     },
     "listen": {
         "address": Field(_address, "127.0.0.1:7400"),
         "advertise": Field(_optional_address, ""),
-        "admin": Field(s.text, "/run/edged/admin.sock"),
+        "admin": Field(_socket_path, "/run/edged/admin.sock"),
         "http": Field(_optional_address, ""),
     },
     "mesh": {
@@ -166,7 +182,12 @@ class Config:
 
 
 def _contradictions(values: s.Values) -> Iterator[s.Contradiction]:
-    """What no node may do, though each setting is right by itself."""
+    """What no node can or may do, though each setting is right by itself."""
+    if values["store"]["url"] == f"mesh:{values['node']['name']}":
+        yield "store", "url", "this is the node itself: the one that serves the store to the others has sqlite:"
+    beside = f"{values['node']['data_dir']}/admin.sock"
+    if not values["listen"]["admin"] and len(os.fsencode(beside)) > MAX_SOCKET_PATH:
+        yield "node", "data_dir", f"too long for the admin socket in it, of {MAX_SOCKET_PATH} bytes at most: say [listen] admin"
     reason = "TLS is not available in this version: beyond loopback it needs [security] insecure = true"
     for key in ("address", "http"):
         address = values["listen"][key]

@@ -76,7 +76,10 @@ class Gossip:
         with trio.socket.socket(family, socket.SOCK_DGRAM) as self._socket:
             if address[0] == "::" and socket.has_dualstack_ipv6():
                 self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            await self._socket.bind(address)
+            try:
+                await self._socket.bind(address)
+            except OSError as error:
+                raise OSError(error.errno, f"{error.strerror}, for datagrams of nodes: UDP {address[0]}, port {address[1]}") from error
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._receive, self._socket)

@@ -4,6 +4,7 @@ Decides when a connection is accepted and what the node's address is called. Ref
 a connection, and how many there may be: whoever takes the sockets decides that.
 """
 
+import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -72,7 +73,9 @@ def listen_tcp(address: str) -> tuple[socket.socket, str]:
 
 def _unix(path: Path) -> socket.socket:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    if path.exists() and not path.is_socket():
+        raise FileExistsError(errno.EEXIST, "the admin socket goes nowhere where a file is", str(path))
+    path.unlink(missing_ok=True)  # of a former life
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(path))

@@ -24,7 +24,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fails:
             raise error
 
         config = parse_config("")
-        node = types.SimpleNamespace(run=live, name="one", address="", admin="", config=config)
+        node = types.SimpleNamespace(run=live, name="one", address="", admin="", http="", config=config)
         monkeypatch.setattr(main, "Node", lambda *_: node)
         with (tmp_path / "log").open("w+b") as file:
             monkeypatch.setattr(main, "STDERR", file.fileno())

@@ -104,6 +104,25 @@ def test_what_contradicts_is_told_with_all_other_mistakes() -> None:
     assert [line.split(": ")[0] for line in caught.value.lines] == ["e:2", "e:3", "e:5"]
 
 
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ('[node]\nname = "a"\n[store]\nurl = "mesh:a"\n', "e:4: store.url: this is the node itself"),
+        ('[node]\ndata_dir = "edged"\n', "e:2: node.data_dir: a whole path"),
+        ('[listen]\nadmin = "a.sock"\n', "e:2: listen.admin: a whole path"),
+        (f'[listen]\nadmin = "/{"a" * 107}"\n', "e:2: listen.admin: at most 107 bytes"),
+        (f'[node]\ndata_dir = "/{"a" * 96}"\n[listen]\nadmin = ""\n', "e:2: node.data_dir: too long for the admin socket"),
+    ],
+)
+def test_a_node_that_could_not_start_or_serve_is_a_mistake(source: str, line: str) -> None:
+    """What would only be seen at the start, or never be told, is told by `edged check`."""
+    with pytest.raises(Mistakes) as caught:
+        parse_config(source, "e")
+    [said] = caught.value.lines
+    assert said.startswith(line)
+    assert parse_config(f'[node]\ndata_dir = "/{"a" * 95}"\n[listen]\nadmin = ""\n').listen.admin == ""
+
+
 def test_a_function_of_local_state_alone_needs_no_pool() -> None:
     """`max = 0` is right where no call runs in a pool, and `start` need not be said twice."""
     manifest = parse_manifest(f'{TWO_LINES}[modes]\nallow = ["local"]\npolicy = "pinned-local"\n[pool]\nmax = 0\n')
