@@ -90,7 +90,10 @@ def plan() -> None:
 @plan.command(epilog=CODES)
 @_common
 @click.option("--containers", type=click.IntRange(1, MOST), default=40, show_default=True, help="in the whole mesh")
-@click.option("--store", type=Number(zero=True), default=0.0, show_default=True, help="seconds a remote-state call takes besides to read and commit its state, holding no container")
+@click.option(
+    "--store", type=Number(zero=True), default=0.0, show_default=True,
+    help="seconds a remote-state call takes besides to read and commit its state, holding no container",
+)
 @click.option("--serial", is_flag=True, help="calls of a session run one after another, as edged does it; the paper lets them run beside each other")
 @click.option("-o", "--output", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
 def latency(

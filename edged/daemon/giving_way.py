@@ -2,9 +2,10 @@
 
 Decides which session goes back to the store when its node's slots are all sessions' own and another function has
 calls but no container: the one called longest ago, of those whose function leaves the mode to its applications or
-to the mesh. Where several share a container all of them go, from the one with the fewest first. A container of its own is a gain to one session; none at all is the loss of a function. Where no session
-gives way its calls are told so at once: waiting would end at their deadline. To refuse local-state while one slot is
-left was the alternative; it would cost a slot where nobody calls another function.
+to the mesh. Where several share a container all of them go, from the one with the fewest first. A container of its own
+is a gain to one session; none at all is the loss of a function. Where no session gives way its calls are told so at
+once: waiting would end at their deadline. To refuse local-state while one slot is left was the alternative; it would
+cost a slot where nobody calls another function.
 
 Refuses to know which pool's container gives way (`slots`), and how a session leaves (`moves`).
 """

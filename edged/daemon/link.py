@@ -1,7 +1,8 @@
 """One framed connection on a non-blocking socket (DESIGN §10, §11).
 
-The hub says when to read; many frames per read. The write is tried at once, without a task between; only a socket that would block gets a task that waits for it. A trio stream with a writer task of its own
-costs a wakeup per burst and was measured at half the speed.
+The hub says when to read; many frames per read. The write is tried at once, without a task between; only a socket
+that would block gets a task that waits for it. A trio stream with a writer task of its own costs a wakeup per burst
+and was measured at half the speed.
 """
 
 import logging

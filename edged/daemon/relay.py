@@ -128,7 +128,7 @@ class Relay:
     def route(self, call: Call, now: float) -> None:
         """Where does this call go? Ask, and act."""
         if call.session is None and call.function in self.router.only_here:  # nothing to choose
-            reason = self.workers.submit(call, now)
+            reason = self.workers.submit(call)
             if reason is not None:
                 self._not_taken(call, reason, now)
             return
@@ -177,7 +177,7 @@ class Relay:
 
     def _here(self, call: Call, now: float) -> None:
         if call.session is None:
-            reason = self.workers.submit(call, now)
+            reason = self.workers.submit(call)
             if reason is not None:
                 self._not_taken(call, reason, now)
             return

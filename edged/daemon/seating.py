@@ -108,7 +108,7 @@ class Seating:
         self._relay.workers.own.run(effect.container, effect.call, trio.current_time())
 
     def _run_pool(self, _: Seat, effect: fx.RunPool) -> None:
-        reason = self._relay.workers.submit(effect.call, trio.current_time())
+        reason = self._relay.workers.submit(effect.call)
         if reason is not None:
             self._relay.call_lost(effect.call, 201 if reason == WAITS_FOR_ITSELF else 101, reason)
 

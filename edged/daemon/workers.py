@@ -115,7 +115,7 @@ class Workers:
             return None
         return function.pool.figures(self.slots.spare(function))
 
-    def submit(self, call: Call, now: float) -> str | None:
+    def submit(self, call: Call) -> str | None:
         """Queue a call for its function's pool; the reason when that is impossible."""
         served = self.served
         function = served.functions.get(call.function)
@@ -341,7 +341,7 @@ class Workers:
 
     async def _retire(self, old: Deployed) -> None:
         for call in old.pool.drain_queue():
-            reason = self.submit(call, trio.current_time())
+            reason = self.submit(call)
             if reason is not None:
                 self._lost(call, 204, reason)
         for worker in list(old.workers):

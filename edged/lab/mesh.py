@@ -171,12 +171,12 @@ class Mesh:
             if node.alive:
                 node.visited(visit)
                 return
-        self.refused(visit, 403, 0.0)
+        self.refused(visit, 403)
 
-    def answered(self, node: Node, visit: Visit, answer: fx.Answer) -> None:
+    def answered(self, visit: Visit, answer: fx.Answer) -> None:
         """A node answers a client."""
         if answer.code:
-            self.refused(visit, answer.code, 0.0)
+            self.refused(visit, answer.code)
             return
         meta = answer.meta or {}
         mode = str(meta.get("mode", "remote"))
@@ -186,7 +186,7 @@ class Mesh:
             calls, seconds = self._minute
             self._minute = calls + 1, seconds + now - visit.sent
 
-    def refused(self, visit: Visit, code: int, after: float) -> None:
+    def refused(self, visit: Visit, code: int) -> None:
         """The call was not answered with a result: the client tries again, for a while."""
         visit.tries += 1
         left = visit.client.function.deadline - (self.clock.now - visit.sent)
@@ -262,7 +262,7 @@ class Mesh:
             node.agent.round()
         self.clock.after(self.scenario.policy_period, self._think, name)
 
-    def noted(self, node: Node, seat: Seat, note: fx.Noted) -> None:
+    def noted(self, seat: Seat, note: fx.Noted) -> None:
         """A session's mode or node changed."""
         kind = note.event.partition(".")[2]
         counts = self.choice.dynamic or self.clock.now > self.scenario.warmup

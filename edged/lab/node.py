@@ -73,7 +73,7 @@ class Node:
         """A client's call."""
         client = visit.client
         if not self.alive:
-            self.mesh.refused(visit, 403, 0.0)
+            self.mesh.refused(visit, 403)
             return
         meta = {"prefer": visit.wished} if visit.wished is not None and self.mesh.choice.wishes else None
         self.take(visit, client.function, client.session, self.clock.now + client.function.deadline, visit.work, meta)
@@ -225,7 +225,7 @@ class Node:
             self.mesh.unwatch(self, origin)
             self.clock.after(self.mesh.scenario.link, origin.node.hop_answered, origin, answer, self.load(call.function))
         else:
-            self.mesh.answered(self, origin, answer)
+            self.mesh.answered(origin, answer)
 
     def sweep(self) -> None:
         """An answer at the deadline, whatever becomes of the call."""
@@ -235,7 +235,7 @@ class Node:
             self.calls.pop(call.serial, None)
             self.spread.ended(call, now, None)
             if isinstance(call.origin, Visit):
-                self.mesh.refused(call.origin, 401, 0.0)
+                self.mesh.refused(call.origin, 401)
 
     def _answered(self, seat: Seat, effect: fx.Answer) -> None:
         self.answer(effect)
@@ -331,7 +331,7 @@ class Node:
         """A copy that was superseded: nobody looks at it here."""
 
     def _noted(self, seat: Seat, effect: fx.Noted) -> None:
-        self.mesh.noted(self, seat, effect)
+        self.mesh.noted(seat, effect)
 
     def _done(self, seat: Seat, effect: fx.Done) -> None:
         if effect.asker is not None:
@@ -372,7 +372,7 @@ class Node:
         self.containers.stop()
         for call in self.calls.values():
             if isinstance(call.origin, Visit) and not call.answered:
-                self.mesh.refused(call.origin, 403, 0.0)
+                self.mesh.refused(call.origin, 403)
 
 
 PERFORM: dict[type, Callable[[Node, Seat, Any], None]] = {

@@ -382,7 +382,10 @@ def pages() -> list[tuple[Any, list[str], str]]:
     return [(main, [], ""), (main, ["session"], "session"), (main, ["policy"], "policy"), (edged, ["plan"], "plan"), (edged, [], ""), *named]
 
 
-ROWS: list[tuple[list[str], Any]] = [([], COMMANDS), (["session"], SESSION_COMMANDS), (["session"], CONFLICT_COMMANDS), (["node"], NODE_COMMANDS), (["dead"], DEAD_COMMANDS), (["policy"], POLICY_COMMANDS)]
+ROWS: list[tuple[list[str], Any]] = [
+    ([], COMMANDS), (["session"], SESSION_COMMANDS), (["session"], CONFLICT_COMMANDS),
+    (["node"], NODE_COMMANDS), (["dead"], DEAD_COMMANDS), (["policy"], POLICY_COMMANDS),
+]
 
 
 @pytest.mark.parametrize(("program", "words", "name"), pages(), ids=lambda v: str(v)[:30])
