@@ -41,6 +41,9 @@ PACKET = 16 * 1024
 """No control packet is longer: a traceback tail is the largest part."""
 
 
+GENERATIONS = 64
+"""Of processes that containers left behind, ended one after the other; who forks faster than that is not waited for."""
+
 FIRST_LOOK, LOOK = 2.0, 1.0
 """Seconds of an import after which, and between which, is looked whether the daemon lives: most imports are through."""
 
@@ -265,12 +268,16 @@ class Zygote:
                 self._tell(["exited", pid, os.waitstatus_to_exitcode(status)])
 
     def _kill_all(self) -> None:
-        for pid in self._children:
-            for kill in (os.killpg, os.kill):  # the group may not exist yet, or not any more
-                with contextlib.suppress(ProcessLookupError):
-                    kill(pid, signal.SIGKILL)
-        for pid in self._children:
-            os.waitpid(pid, 0)
+        """The containers, their groups, and what left those: that is this process's child when its parent has ended."""
+        children = self._children
+        for _ in range(GENERATIONS):
+            for pid in children:
+                for kill in (os.killpg, os.kill):  # the group may not exist yet, or not any more
+                    with contextlib.suppress(ProcessLookupError):
+                        kill(pid, signal.SIGKILL)
+            for pid in children:
+                os.waitpid(pid, 0)
+            children = _own_children()
 
     def _tell(self, message: list[Any], fds: list[int] | None = None) -> None:
         with contextlib.suppress(OSError):  # the daemon is gone: the next read says so
@@ -283,6 +290,15 @@ def _from_bundle(error: BaseException, path: str) -> BaseException:
     while frame is not None and not frame.tb_frame.f_code.co_filename.startswith(path):
         frame = frame.tb_next
     return error.with_traceback(frame)
+
+
+def _own_children() -> set[int]:
+    """Of this process, the adopted ones too; none where the kernel does not say."""
+    found: set[int] = set()
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/children") as file:
+            found.update(map(int, file.read().split()))
+    return found
 
 
 def _ended_child() -> int | None:

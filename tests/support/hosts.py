@@ -107,15 +107,17 @@ def gone(pid: int) -> bool:
 
 
 async def main() -> None:
-    """Start a container that loops for ever, print its pid and its zygote's, wait to be killed; or import another function."""
+    """Start a container that loops for ever, print its pid, its zygote's and those of what it left behind, wait to be killed; or
+    import another function."""
     rig = Rig()
     async with trio.open_nursery() as nursery:
         await nursery.start(rig.host.run)
         if sys.argv[1:]:
             await rig.host.warm(spec_of(Path(sys.argv[1])))
         container, peer = await rig.start()
+        eloped = await told(peer, "elope")
         peer.send(peer.invoke("spin", meta=None, session=None, call_id=None))
-        sys.stdout.write(f"{container.pid} {await rig.zygote()}\n")
+        print(container.pid, await rig.zygote(), *eloped)
         sys.stdout.flush()
         await trio.sleep_forever()
 

@@ -67,6 +67,23 @@ def breed(s: Session, count: int) -> list[int]:
 
 
 @fn.handler
+def elope(s: Session) -> list[int]:
+    """A child and its child that have left the container's process group."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        os.write(write, f"{os.getpid()} ".encode())
+        if os.fork() == 0:
+            os.setsid()
+            os.write(write, str(os.getpid()).encode())
+        time.sleep(1000)
+    pids: list[bytes] = []
+    while len(pids) < 2:
+        pids += os.read(read, 40).split()
+    return [int(pid) for pid in pids]
+
+
+@fn.handler
 def hog(s: Session, size: int) -> int:
     return len(bytearray(size))
 
