@@ -35,6 +35,7 @@ $(BIN)/.stamp: pyproject.toml
 lint: $(BIN)/.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 	$(BIN)/lint-imports
 
 deps:

@@ -66,7 +66,7 @@ def test_only_the_alarm_that_is_meant_stands(field: str) -> None:
     alarm = one().waiting["tea"]
     assert one().standing(fire(alarm)) == alarm
     other = "other" if field == "name" else 7
-    assert one().standing(fire(alarm)._replace(**{field: other})) is None
+    assert one().standing(fire(alarm)._replace(**{field: other})) is None  # type: ignore[arg-type]
 
 
 def test_a_call_that_fails_is_tried_again_and_then_dead() -> None:
@@ -145,7 +145,7 @@ def test_a_full_set_fits_beside_a_move() -> None:
 def test_an_id_names_one_try_of_one_alarm() -> None:
     """Every part of what is meant changes it, and nothing else does."""
     base = call_id(KEY, TEA)
-    others = [TEA._replace(**{name: value}) for name, value in (("name", "x"), ("epoch", 1), ("version", 1), ("attempt", 1))]
+    others = [TEA._replace(**{name: value}) for name, value in (("name", "x"), ("epoch", 1), ("version", 1), ("attempt", 1))]  # type: ignore[arg-type]
     ids = {base, call_id(SessionKey("clock", "two"), TEA), *(call_id(KEY, other) for other in others)}
     assert len(ids) == 6
     assert call_id(KEY, TEA._replace(due=99.0, fails=3)) == base

@@ -40,10 +40,10 @@ def test_what_was_sent_since_the_report_counts() -> None:
     for node in ("a", "b"):
         balancer.heard("f", node, a_load(3), 0.0)
     for _ in range(20):
-        node = balancer.choose("f", ["a", "b"], 0.0)
-        assert node is not None
-        balancer.sent("f", node)
-        chosen.append(node)
+        to = balancer.choose("f", ["a", "b"], 0.0)
+        assert to is not None
+        balancer.sent("f", to)
+        chosen.append(to)
     assert abs(chosen.count("a") - chosen.count("b")) <= 2
 
 

@@ -43,7 +43,8 @@ def test_no_more_is_sent_than_there_is_credit_for() -> None:
         assert copy.credit(token, 0.1) == 0.0
         numbered = copy.next_piece(WINDOW + token, 0.1)
         assert numbered is not None
-    assert (len(numbered[1].data), numbered[1].more) == (1, False)
+        last = numbered[1]
+    assert (len(last.data), last.more) == (1, False)
     assert not copy.flies(1), "a credit counts once"
     for token in range(4, WINDOW + 4):
         copy.credit(token, 0.2)

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,7 @@ async def test_what_a_lost_peer_had_taken_is_had_from_the_others(rig: Rig) -> No
         assert rig.version == str(version)
 
 
-DAMAGE = {
+DAMAGE: dict[str, Callable[[Path], object]] = {
     "a file": lambda dest: (dest / "f.py").write_text("y = 1"),
     "a file is gone": lambda dest: (dest / "f.py").unlink(),
     "all but the packed one": shutil.rmtree,

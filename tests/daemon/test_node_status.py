@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
@@ -102,7 +102,7 @@ async def test_a_store_that_answers_is_ok(node: Node, store: FakeStore) -> None:
 
 async def test_a_page_that_is_full_may_not_be_all(node: Node, store: FakeStore) -> None:
     """More sessions than one page has are not counted but said to be there."""
-    store.answers[r.ListSessions] = rows(*["remote"] * r.MAX_PAGE)
+    store.answers[r.ListSessions] = rows(*["remote"] * r.MAX_PAGE)  # type: ignore[arg-type]
     said = await status(node)
     assert said["sessions"]["remote"] == r.MAX_PAGE
     assert said["sessions"]["more"] is True
@@ -162,10 +162,11 @@ async def test_a_stopping_node_runs_nothing_for_others(node: Node) -> None:
     after = introduction(node)
     assert (after["functions"], after["containers"]) == ([], [0, 8])
     key = r.SessionKey("f", "s")
-    for attempt in (
+    attempts: tuple[Callable[[], Any], ...] = (
         lambda: node.moves.move(key, "localize", ""),
         lambda: node.moves.invited(key, {"move": b""}, None, lambda *_: None),
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(CallError) as caught:
             await attempt()
         assert caught.value.code == Code.DRAINING

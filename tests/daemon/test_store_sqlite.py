@@ -136,7 +136,7 @@ async def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None
         connection.execute("UPDATE sessions SET state = ?", (b"l" * 5000,))
     database = Database(path)
     database.apply([write("a", 2)._replace(state=None, delta=b"d", alarms=b"a", due=1.0)])
-    assert [key.session for key, _ in database.apply([ListAlarms(2.0)])[0].rows] == ["a"]  # type: ignore[union-attr]
+    assert [key.session for key, _ in database.apply([ListAlarms(2.0)])[0].rows] == ["a"]  # type: ignore[union-attr, misc]
     database.close()
     database = Database(path)
     (got,) = database.apply([Load(SessionKey("f", "a"))])

@@ -32,7 +32,7 @@ def test_a_session_rests_wherever_it_is_called(nodes: Nodes, tmp_path: Path) -> 
         until(lambda: mesh.session("counter", "s").invoke("incr").mode == "local")
     for address, want in for_each:
         with connect([address], name="flapper") as mesh:
-            assert mesh.session("counter", "s").invoke("incr", prefer=want).epoch == 1
+            assert mesh.session("counter", "s").invoke("incr", prefer=want).epoch == 1  # type: ignore[arg-type]
     edgectl(a, "session", "externalize", "counter/s")
     for address, _ in for_each:
         with connect([address], name="flapper") as mesh:

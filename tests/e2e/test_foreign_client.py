@@ -172,16 +172,15 @@ def told_with(node: str, answer: Answerer, count: int) -> tuple[dict[str, Any], 
 
 def test_the_client_repeats_as_the_specification_says(node: str) -> None:
     """Refusals are repeated under one call id; `attempt` counts only the tries that may have run."""
-    script = iter([(101, {"retry_after_ms": 1}), (402, {}), (103, {}), None, (401, {"ran": False})])
+    script: Iterator[Any] = iter([(101, {"retry_after_ms": 1}), (402, {}), (103, {}), None, (401, {"ran": False})])
 
     def answer(call: m.Invoke) -> m.Result | m.Error | None:
-        step = next(script, "done")
+        step: Any = next(script, 0)
         if step is None:
             return None
-        if step == "done":
+        if step == 0:
             return m.Result(call.id, b"\x07", {"epoch": 1})
-        code, meta = step
-        return m.Error(call.id, int(code), "as told", meta)
+        return m.Error(call.id, step[0], "as told", step[1])
 
     told, calls = told_with(node, answer, 1)
     assert (told["values"], told["errors"]) == ([7], [])

@@ -133,7 +133,7 @@ def test_memory_is_promised_once(small: str, tmp_path: Path, policy: str) -> Non
     with closing(WireClient(small)) as device:
         for session in ("a", "b"):
             assert device.once("many", session, "stay")[0] == 1
-            until(lambda session=session: modes(small, "many").get(session) == "local")
+            until(lambda session=session: modes(small, "many").get(session) == "local")  # type: ignore[misc]
         until(lambda: edgectl(small, "nodes")[0]["memory"] == {"used": 80 << 20, "total": 80 << 20})
         if policy == "pinned-local":
             with pytest.raises(CallError, match=r"80 of 80 MiB are promised .* to have 80 .* do not give way") as caught:

@@ -132,7 +132,7 @@ def test_whoever_dies_no_call_is_lost(
             nodes.ended(victim)
             served_by(nodes.start(victim), "keyed", 3)
             before = counter.total
-            until(lambda at=before: counter.total > at + 3 or counter.ended)
+            until(lambda at=before: counter.total > at + 3 or counter.ended)  # type: ignore[misc]
             assert counter.failure is None, (step, counter.failure)
         total = counter.end()
         assert operator.call("keyed", "s", "get", "n") == total

@@ -1,7 +1,6 @@
 """Local sessions of nodes that are lost, paused or cut off, on real processes: who serves them, and what is told."""
 
 import signal
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ FUNCTIONS = {
 
 
 @pytest.fixture
-def three(nodes: Nodes, tmp_path: Path) -> Iterator[Nodes]:
+def three(nodes: Nodes, tmp_path: Path) -> Nodes:
     """n1 has the store and runs nothing, n2 and n3 run everything."""
     nodes.start("n1", lease=LEASE, containers=0)
     nodes.start("n2", lease=LEASE)

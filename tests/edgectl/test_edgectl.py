@@ -331,7 +331,7 @@ def test_a_ping_is_answered_and_waiting_goes_on(broker: FakeBroker, run: Run) ->
 
 def test_tables_align_and_never_cut() -> None:
     """Columns start at one place, containers read used/total, and a hash stays whole."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": "a", "hash": "f" * 64, "containers": {"used": 1, "total": 4}},
         {"name": "longer", "hash": None, "containers": {}},
     ]

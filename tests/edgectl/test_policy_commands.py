@@ -24,6 +24,7 @@ EXPLAIN = {
     "moves": [{"at": "t", "node": "n1", "function": "arm", "session": "a", "to": None, "reason": "the pool needs it", "gain_ms_per_s": 2.0, "failed": "103 moving"}],
     "silent": [],
 }
+POINTS = [{"k": k, "mean_ms": mean, "p99_ms": mean, "pool_busy": 0.2} for k, mean in enumerate([9.0, 7.0, 6.0, None])]
 WHAT_IF = {
     "sessions": 3,
     "containers": 4,
@@ -33,7 +34,7 @@ WHAT_IF = {
     "best": 2,
     "planned": 1,
     "cliff": 2,
-    "points": [{"k": k, "mean_ms": mean, "p99_ms": mean, "pool_busy": 0.2} for k, mean in enumerate([9.0, 7.0, 6.0, None])],
+    "points": POINTS,
 }
 SESSION = {"function": "arm", "session": "a", "mode": "local", "node": "n1", "rate": 2.5, "why": ["an operator moved it", "and so on"]}
 
@@ -99,7 +100,7 @@ def test_what_a_person_reads(broker: FakeBroker, words: list[str], verb: str, an
 
 def test_a_curve_that_never_ends_has_no_cliff(broker: FakeBroker) -> None:
     """When every session could be local, nothing is said of what is beyond."""
-    broker.replies("policy.what_if", {**WHAT_IF, "cliff": 2, "points": WHAT_IF["points"][:3]})
+    broker.replies("policy.what_if", {**WHAT_IF, "cliff": 2, "points": POINTS[:3]})
     told = run(broker, "policy", "what-if").stdout
     assert "with 2 it would be 6.0 ms" in told
     assert "beyond" not in told

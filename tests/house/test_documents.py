@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,7 +114,7 @@ def test_the_examples_of_function_toml_are_the_defaults() -> None:
 def test_the_shown_code_is_python() -> None:
     """Python in the documents compiles, and the functions among it have handlers."""
     sources = [text for document in DOCUMENTS for text in blocks(document, "python")]
-    functions = []
+    functions: list[Any] = []
     for source in sources:
         code = compile(source, "document", "exec")
         if "edged.sdk" in source:

@@ -150,9 +150,9 @@ def test_three_pis_serve_a_function_together(tmp_path: Path) -> None:
     nodes = [f"{network}.{n}:7400" for n in (1, 2, 3)]
     with running(files):
         for node in nodes:
-            wait_for(lambda node=node: len(edgectl(node, "nodes")) == 3)
+            wait_for(lambda node=node: len(edgectl(node, "nodes")) == 3)  # type: ignore[misc]
         edgectl(nodes[0], "deploy", str(CONFIGS / "functions" / "counter"))
         for node in nodes:
-            wait_for(lambda node=node: edgectl(node, "functions") != [])
+            wait_for(lambda node=node: edgectl(node, "functions") != [])  # type: ignore[misc]
         values = [edgectl(node, "call", "counter/arm-7", "incr")["result"] for node in nodes]
     assert values == [1, 2, 3]

@@ -84,7 +84,7 @@ def test_the_messages_are_those_of_the_code() -> None:
     assert {row[0]: int(row[1]) for row in table} == {
         kind.__name__.upper(): number for kind, number in m.TYPE_OF.items()
     }
-    kinds = {kind.__name__.upper(): kind for kind in m.TYPE_OF}
+    kinds: dict[str, Any] = {kind.__name__.upper(): kind for kind in m.TYPE_OF}
     for name, number, array, _ in table:
         elements = [
             element.strip("⟨⟩ ").split("\\|")[0] for element in array.strip("`[]").split(",")

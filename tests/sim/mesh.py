@@ -89,7 +89,7 @@ class Mesh:
         self.deltas = chance.random() < 0.7
         chunk = chance.choice((2, 6, 1000))
         policy = aim.on_partition or chance.choice(("fence", "fence", "fence", "keep", "hold"))
-        pieces = {"deltas_from": 0, "max_pause": chance.choice((0.02, 0.5)), "chunk": chunk, "on_partition": policy}
+        pieces: dict[str, Any] = {"deltas_from": 0, "max_pause": chance.choice((0.02, 0.5)), "chunk": chunk, "on_partition": policy}
         self.rules = Rules(("remote", "local"), 0.0, 500, keep, durability, *often, **pieces, shared={"get"})
         self.history = History(durability, policy)
         self.store = Store(self.key, self.clock, chance, self.faults, self.history)

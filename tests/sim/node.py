@@ -8,7 +8,7 @@ from edged.core import effects as fx
 from edged.core.calls import Call
 from edged.core.records import StoreFailed
 from edged.core.rests import Rests
-from edged.core.routing import Here, Router, There
+from edged.core.routing import Here, Refuse, Router, There
 from edged.core.sessions import Seat
 
 from . import between
@@ -134,6 +134,7 @@ class Node:
         elif isinstance(where, There):
             between.forward(self, call, where.node)
         else:
+            assert isinstance(where, Refuse)
             self.answer(fx.Answer(call, where.code, b"", where.reason, None))
 
     def there(self) -> Seat:

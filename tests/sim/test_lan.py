@@ -22,7 +22,7 @@ SEEDS = range(40)
 
 def met(seed: int, names: list[str] = FIVE, **network: float) -> Lan:
     """A mesh in which all know all."""
-    lan = Lan(seed, names, **network)
+    lan = Lan(seed, names, **network)  # type: ignore[arg-type]
     lan.acquaint()
     lan.run(5.0)
     assert lan.agree()
@@ -342,7 +342,7 @@ def test_the_newest_word_counts_in_any_order(records: list[NodeRecord]) -> None:
         core = Membership("me", "00000001-aa", "h:1", Random(1), 0.0)
         core.merge([record.packed() for record in order], 0.0)
         member = core.member("you")
-        best[member and (member.record.rank, member.status)] = True
+        best[None if member is None else member.record.rank, member and member.status] = True
     assert len(best) == 1
     if records:
         assert next(iter(best))[0] == max(record.rank for record in records)

@@ -119,7 +119,7 @@ class Nodes:
             process.wait()
 
 
-def until(holds: Callable[[], bool]) -> None:
+def until(holds: Callable[[], object]) -> None:
     """Wait for something another process does."""
     deadline = time.monotonic() + PATIENCE
     while not holds():

@@ -47,7 +47,7 @@ class Proxy:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         self.port = listeners[0].socket.getsockname()[1]
-        await trio.serve_listeners(self._serve, listeners, task_status=task_status)
+        await trio.serve_listeners(self._serve, listeners, task_status=task_status)  # type: ignore[arg-type]
 
     async def _serve(self, client: trio.SocketStream) -> None:
         try:

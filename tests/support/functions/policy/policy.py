@@ -2,6 +2,7 @@
 
 import mmap
 import time
+from typing import Literal
 
 from edged.sdk import Function, Session
 
@@ -10,7 +11,7 @@ TAKEN = []
 
 
 @fn.handler
-def work(s: Session, prefer: str = "") -> list:
+def work(s: Session, prefer: Literal["", "local", "remote"] = "") -> list[object]:
     s.state["n"] = s.state.get("n", 0) + 1
     time.sleep(0.01 if s.mode == "local" else 0.03)
     if prefer:
