@@ -360,6 +360,25 @@ def test_an_object_without_peers_keeps_its_line() -> None:
     assert listing({"peers": [], "labels": ["a", "b"]}) == "peers   -\nlabels  a,b"
 
 
+@pytest.mark.parametrize("given", ["nan", "-1", "0", "inf", "soon"])
+def test_a_time_that_is_none_is_a_wrong_argument(given: str) -> None:
+    """Exit 2, with what was typed and nothing of how negative arguments are told from options."""
+    result = CliRunner().invoke(main, ["call", "counter/a", "incr", "--timeout", given])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--timeout" in result.stderr
+    assert "\0" not in result.stderr and "x00" not in result.stderr
+
+
+def test_output_that_cannot_be_written_is_one_line(broker: FakeBroker) -> None:
+    """A full disk behind `>`: exit 1 and the reason, no traceback."""
+    a_mesh(broker)
+    command = [sys.executable, "-m", "edgectl.cli", "--node", broker.address, "nodes"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "No space left" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_nobody_there_says_how_to_name_a_node() -> None:
     """Exit 6, the address that was tried and what else could be given."""
     with socket.create_server(("127.0.0.1", 0)) as closed:

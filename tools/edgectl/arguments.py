@@ -2,6 +2,7 @@
 
 import json
 import os
+from math import isnan
 from typing import Any
 
 import click
@@ -100,6 +101,18 @@ _SHIELD = "\0"  # no word of a real command line contains it
 def shield_numbers(words: list[str]) -> list[str]:
     """Keep negative numbers from being read as options; `unshield` gives them back."""
     return [_SHIELD + word if word[:1] == "-" and word[1:2].isdigit() else word for word in words]
+
+
+class Seconds(click.FloatRange):
+    """A time that may have been shielded, and is a number."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises BadParameter."""
+        typed: Any = value.removeprefix(_SHIELD) if isinstance(value, str) else value
+        seconds: float = super().convert(typed, param, ctx)
+        if isnan(seconds):  # in no range, and beyond none
+            self.fail(f"{typed} is no number of seconds", param, ctx)
+        return seconds
 
 
 def unshield(words: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ Decides the options before the command, how help is laid out, and with which tex
 to know what a command takes and does, the wire, and how results look.
 """
 
+import errno
 import os
 from typing import Any, NoReturn
 
@@ -15,7 +16,7 @@ from edged_protocol.errors import CallError
 from . import arguments
 from .addresses import targets
 from .commands import Desk
-from .failures import INTERRUPTED, UNREACHABLE, exit_code
+from .failures import FAILED, INTERRUPTED, UNREACHABLE, exit_code
 from .render import printable
 from .rows import (
     COMMANDS,
@@ -54,6 +55,10 @@ class Tool(click.Group):
             _fail(ctx, f"no answer from the mesh: {error}\n{_WHERE}", UNREACHABLE)
         except CallError as error:
             _fail(ctx, _explained(error), exit_code(error))
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # whoever reads has seen enough, says click
+            _fail(ctx, f"Error: {error}", FAILED)
 
 
 def _fail(ctx: click.Context, text: str, code: int) -> NoReturn:

@@ -15,6 +15,7 @@ import click
 from edged_protocol.limits import MAX_TIMEOUT_MS
 
 from . import commands, policy
+from .arguments import Seconds
 from .commands import CALL_SECONDS, Desk
 
 
@@ -35,7 +36,7 @@ def _argument(name: str, metavar: str, **more: Any) -> click.Argument:
 _FUNCTION = _argument("function", "FN")
 _SESSION = _argument("target", "FN/SESSION")
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
-_SECONDS = click.FloatRange(min=0, max=MAX_TIMEOUT_MS / 1000, min_open=True)
+_SECONDS = Seconds(min=0, max=MAX_TIMEOUT_MS / 1000, min_open=True)
 _CALL = (
     _argument("target", "FN[/SESSION]"),
     _argument("method", "[METHOD]", default=""),
@@ -130,7 +131,7 @@ COMMANDS = (
         "with -o json once.",
         "edgectl top --every 0.5",
         (
-            click.Option(["--every"], metavar="S", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="seconds between two looks"),
+            click.Option(["--every"], metavar="S", type=Seconds(min=0.1), default=1.0, show_default=True, help="seconds between two looks"),
             click.Option(["--once"], is_flag=True, help="one picture"),
         ),
     ),
@@ -141,7 +142,7 @@ COMMANDS = (
         "edgectl discover plant-7",
         (
             _argument("mesh", "[MESH]", required=False),
-            click.Option(["--wait"], metavar="S", type=click.FloatRange(min=0.1, max=60), default=2.0, show_default=True, help="seconds to listen"),
+            click.Option(["--wait"], metavar="S", type=Seconds(min=0.1, max=60), default=2.0, show_default=True, help="seconds to listen"),
         ),
     ),
     Row("functions", commands.functions, "What is deployed, and where.", "edgectl functions"),
