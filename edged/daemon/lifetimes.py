@@ -1,6 +1,6 @@
 """A container from its process to its end: its link, its HELLO, and what tells that it is gone (SPEC "Containers").
 
-Decides when one can be used, how long that may take, and when it has ended. Refuses to know what it is wanted for, and
+Decides when one can be used, and when it has ended. Refuses to know what it is wanted for, and
 whether there is a slot for it (`workers`, `slots`); how a process is made is `host`'s.
 """
 
@@ -21,9 +21,6 @@ from .link import Link
 from .slots import Slots
 
 log = logging.getLogger(__name__)
-
-HELLO_SECONDS = 10.0
-"""From its process to its HELLO: the import is through by then."""
 
 LAST_WORDS = 0.2
 """Seconds after a container's death in which what it had answered is read."""
@@ -74,14 +71,10 @@ class Lifetimes:
         self._slots.started(worker)
         function.workers.add(worker)
         nursery.start_soon(self._serve, worker)
-        with trio.move_on_after(HELLO_SECONDS):
-            await worker.ready.wait()
-        if not worker.ready.is_set():
-            worker.container.kill()
-            worker.link.cut("it did not say HELLO")
-            raise StartFailed(f"the container did not say HELLO in {HELLO_SECONDS:g} s")
+        await worker.ready.wait()  # one that says no HELLO in time is cut by its link, as any connection
         if worker.link.closed:
-            raise StartFailed(f"the container ended while it started (see edgectl logs {name.rpartition('-')[0]})")
+            logs = f"see edgectl logs {function.spec.manifest.name}"
+            raise StartFailed(f"the container ended while it started: {worker.link.reason} ({logs})")
         return worker
 
     async def _serve(self, worker: Worker) -> None:
