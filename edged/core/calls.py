@@ -19,8 +19,8 @@ class Call:
 
     __slots__ = (
         "alarm", "answered", "arrived", "attached", "attempt", "away", "body", "call_id", "chain", "container",
-        "deadline", "deltas", "entry", "function", "heavy", "holds", "hops", "method", "mode", "origin", "prefer", "reroutes",
-        "sent_at", "sent_to", "serial", "session", "started", "state", "state_seconds", "traceparent", "tries",
+        "deadline", "deltas", "entry", "form", "function", "heavy", "holds", "hops", "method", "mode", "origin", "prefer", "reroutes",
+        "sent_at", "sent_to", "serial", "session", "started", "state", "state_seconds", "traceparent", "tries", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +58,8 @@ class Call:
         self.deltas: tuple[bytes, ...] = ()
         """On `state`."""
         self.entry: Any = None
+        self.form = 0
+        """The schema of `state` and `deltas`; 0: there are none."""
         self.heavy = 0
         """Bytes of its body that count as in hand."""
         self.holds = False
@@ -73,6 +75,8 @@ class Call:
         """Spent on reading and committing the state in the store."""
         self.traceparent: str | None = None
         self.tries = 0
+        self.writes = 1
+        """The schema of the state that whoever runs it gives back."""
         if meta is not None:
             self._read(meta)
 

@@ -126,6 +126,7 @@ class Aside(NamedTuple):
     stored: int
     state: bytes
     results: tuple[Entry, ...]
+    schema: int = 1
 
 
 class Noted(NamedTuple):

@@ -186,7 +186,6 @@ class Manifest:
             ("[limits] cpu", f"has no effect on this node: {no_cpu_limit}", no_cpu_limit and self.limits.cpu != 1.0),
             ("[limits] memory", "is more than this node has for all containers: it does not run here", 0 < memory < self.limits.memory),
             ("[state] max_bytes", LARGE, self.state.max_bytes > MAX_STATE),
-            ("[state] schema", "is not looked at: the function has to know its older states", self.state.schema != 1),
         ) if asked]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ calls can be taken back when the one in front overruns: `overdue`.
 """
 
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from math import ceil
 
@@ -92,6 +92,13 @@ class Pool:
         """Take back a call that was just submitted."""
         assert self._queue[-1] is call
         self._queue.pop()
+
+    def take_out(self, unfit: Callable[[Call], bool]) -> list[Call]:
+        """Those that wait and can never run here; they do not wait any more."""
+        taken = [call for call in self._queue if unfit(call)]
+        if taken:
+            self._queue = deque(call for call in self._queue if call not in taken)
+        return taken
 
     def queued(self) -> list[Call]:
         """The calls that wait for a container."""

@@ -71,6 +71,11 @@ class Record:
         """Whether nobody has called the session since it ended."""
         return self.schema == ENDED
 
+    @property
+    def form(self) -> int:
+        """The schema of the state that is here; 0: there is none."""
+        return self.schema if self.state or self.deltas else 0
+
 
 class Lease(NamedTuple):
     """A node's claim to be alive: an observer waits for `seq` to stand still, on its own clock."""
@@ -100,7 +105,8 @@ class Write(NamedTuple):
     MAX_DELTAS refused as StoreFailed. Results are appended and the oldest dropped beyond `keep` entries or `keep_bytes` of bodies, which
     sets `floor`.
     `alarms` None keeps the alarms; else these take their place, and `due` (wall clock) says when
-    the session is to be listed by ListAlarms, None: not. With `had_alarms` these must be the record's
+    the session is to be listed by ListAlarms, None: not. `schema` is the form of the `state`; a write that brings none leaves
+    it as it is, but that one with ENDED ends the session, and what has ended begins with any other. With `had_alarms` these must be the record's
     (empty: none), for alarms may change while the version does not.
     A result already remembered: nothing applies, `duplicate` says which.
     A move that the record already has at `epoch`: won again, nothing applies.

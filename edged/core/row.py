@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 from .records import (
+    ENDED,
     MAX_DELTAS,
     Entry,
     Forget,
@@ -189,7 +190,7 @@ class Row:
             op.move if op.move is not None or old is None else old.move,
             None,
             trimmed or (old is not None and old.floor),
-            op.schema,
+            _schema(op, old),
             updated,
             op.alarms if op.alarms is not None or old is None else old.alarms,
         )
@@ -224,3 +225,10 @@ class Row:
             self.changed[slot.number] = None
             trimmed = True
         return trimmed
+
+
+def _schema(op: Write, old: Record | None) -> int:
+    """It belongs to the state: a write that brings none does not change it, unless one of the two is no session."""
+    if op.state is None and old is not None and ENDED not in (op.schema, old.schema):
+        return old.schema
+    return op.schema

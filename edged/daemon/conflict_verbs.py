@@ -136,7 +136,7 @@ async def _restore(node: "Node", key: SessionKey, aside: fx.Aside) -> None:
     done = await asked(node, _write(node, key, record, aside._replace(results=fresh)))
     if not isinstance(done, Written) or not done.won:
         raise call_error(Code.CONFLICT, "the session is being called: try again")
-    replaced = fx.Aside(record.epoch, record.version, record.version, record.state or b"", ())
+    replaced = fx.Aside(record.epoch, record.version, record.version, record.state or b"", (), record.schema)
     node.conflicts.keep(key, replaced)
 
 
@@ -157,4 +157,5 @@ def _write(node: "Node", key: SessionKey, record: Record, aside: fx.Aside) -> Wr
         keep=version.spec.manifest.calls.dedup if version is not None else KEEP,
         keep_bytes=MAX_WINDOW_BYTES,
         durable=True,
+        schema=aside.schema,
     )

@@ -88,7 +88,7 @@ class Conflicts:
     def keep(self, key: SessionKey, aside: fx.Aside) -> None:
         """Set a superseded copy aside."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        header = pack([*key, *aside[:3], at, [list(entry) for entry in aside.results]])
+        header = pack([*key, *aside[:3], at, [list(entry) for entry in aside.results], aside.schema])
         data = len(header).to_bytes(4) + header + aside.state
         number = blake2b(data, digest_size=6).hexdigest()
         copy = Copy(f"{self._node}:{number}", key, *aside[:3], at, len(data))
@@ -107,7 +107,7 @@ class Conflicts:
         copy = self._found(id_)
         header, state = await trio.to_thread.run_sync(_read, self._path(id_), limiter=self._disk)
         results = tuple(Entry(*entry) for entry in header[6])
-        return copy, fx.Aside(copy.epoch, copy.version, copy.stored, state, results)
+        return copy, fx.Aside(copy.epoch, copy.version, copy.stored, state, results, *header[7:8])
 
     async def discard(self, id_: str) -> Copy:
         """Forget one."""
@@ -138,7 +138,7 @@ def _read_all(root: Path, node: str) -> list[Copy]:
     for path in sorted(root.glob("*.copy")):
         try:
             header, _ = _read(path, with_state=False)
-            function, session, epoch, version, stored, at, _results = header
+            function, session, epoch, version, stored, at, _results = header[:7]  # older ones say no schema
         except (OSError, RemoteProtocolError, ValueError, TypeError) as error:
             log.warning("%s is no superseded copy: %s", path, error)
             continue

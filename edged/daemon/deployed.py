@@ -13,6 +13,7 @@ from edged.core.calls import Call
 from edged.core.parts import for_container
 from edged.core.places import Places
 from edged.core.pools import Pool
+from edged.core.takes import Takes
 from edged.core.turns import Turns
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, encode_invoke
@@ -66,8 +67,12 @@ class Worker:
         state, meta = call.state, None
         if call.mode is not None or call.attempt or call.traceparent is not None:
             meta = _told(call)
+            older = call.form not in (0, self.function.takes.schema)
+            if older:
+                meta["schema"] = call.form
             if call.deltas:
-                state, meta["parts"] = for_container(state, call.deltas, self.deltas)
+                state, meta["parts"] = for_container(state, call.deltas, self.deltas and not older)
+            call.writes = self.function.takes.schema
         self.link.send(
             encode_invoke(
                 call.serial,
@@ -110,6 +115,12 @@ class Deployed:
         self.broken = ""
         self.shared: set[str] = set()
         """Names of its methods that change nothing, once a container has said so."""
+        self.takes = Takes(spec.manifest.state.schema, None)
+
+    def heard(self, info: m.Map) -> None:
+        """A container of it has said HELLO."""
+        self.shared.update(shared_methods(info))
+        self.takes = self.takes._replace(upgrades=info.get("upgrades") is True)
 
 
 def _told(call: Call) -> m.Map:

@@ -9,8 +9,8 @@ from edged_protocol import messages as m
 from edged_protocol.errors import Code
 from edged_protocol.limits import MAX_BODY
 
-MAY_REFUSE = frozenset({201, 205, 206, 301, 401})
-"""Arguments, method, state and time: what only the container knows."""
+MAY_REFUSE = frozenset({201, 205, 206, 207, 301, 401})
+"""Arguments, method, state, its form and time: what only the container knows."""
 
 NOT_HELD = 103
 """In local-state only: another container has the session by now."""

@@ -158,7 +158,7 @@ class Own:
 
     def run(self, worker: Worker, call: Call, now: float) -> None:
         """Let a session's own container run the call, in turn with those of others there."""
-        call.state, call.deltas = None, ()
+        call.state, call.deltas, call.form = None, (), 0
         if worker.turns is None:
             worker.invoke(call, now)
             self._touch(worker.link)

@@ -58,9 +58,23 @@ class Renewal:
     async def _renew(self, key: SessionKey) -> None:
         if self._relay.draining or self._workers.resting:
             return
+        unfit = self._unfit(key)
+        if unfit:
+            self._put_off(key, unfit)
+            return
         try:
             await self._moves.move(key, "externalize", "")
             await self._moves.move(key, "localize", "")
         except CallError as error:
-            self._failed[key] = trio.current_time() + AGAIN_SECONDS
-            log.warning("%s/%s does not move to the new version: %s", *key, error)
+            self._put_off(key, str(error))
+
+    def _unfit(self, key: SessionKey) -> str:
+        """Why the version that is deployed would not take the session's state: better served by the old one than by none."""
+        worker, version = self._relay.seats[key].container, self._workers.served.version_for(*key)
+        if version is None or not isinstance(worker, Worker):
+            return ""
+        return version.takes.refusal(worker.function.takes.schema)
+
+    def _put_off(self, key: SessionKey, reason: str) -> None:
+        self._failed[key] = trio.current_time() + AGAIN_SECONDS
+        log.warning("%s/%s does not move to the new version: %s", *key, reason)

@@ -15,6 +15,7 @@ from edged.core.leases import Leases
 from edged.core.records import SessionKey
 from edged.core.rests import Rests
 from edged.core.sessions import Rules, Seat
+from edged.core.takes import FIRST_FORM
 from edged_protocol import messages as m
 from edged_protocol.errors import Code
 
@@ -108,6 +109,10 @@ class Seating:
         self._relay.workers.own.run(effect.container, effect.call, trio.current_time())
 
     def _run_pool(self, _: Seat, effect: fx.RunPool) -> None:
+        unfit = self._relay.workers.unfit(effect.call)
+        if unfit:
+            self._relay.call_lost(effect.call, Code.WRONG_SCHEMA, unfit)
+            return
         reason = self._relay.workers.submit(effect.call)
         if reason is not None:
             self._relay.call_lost(effect.call, 201 if reason == WAITS_FOR_ITSELF else 101, reason)
@@ -159,7 +164,8 @@ class Seating:
                 return
             now = trio.current_time()
             deltas = worker is not None and worker.deltas
-            self.later(seat, lambda s: s.on_container(token, worker, reason, now, deltas))
+            takes = FIRST_FORM if worker is None else worker.function.takes
+            self.later(seat, lambda s: s.on_container(token, worker, reason, now, deltas, takes))
 
         self._relay.workers.start_own(seat.key, started)
 

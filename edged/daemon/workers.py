@@ -13,9 +13,10 @@ import trio
 from edged.core.calls import Call
 from edged.core.records import SessionKey
 from edged_protocol import messages as m
+from edged_protocol.errors import Code
 from edged_protocol.limits import MAX_BODY
 
-from .deployed import Deployed, Done, Worker, shared_methods
+from .deployed import Deployed, Done, Worker
 from .farewell import Farewell
 from .heeded import breach, heeded
 from .host import Host, Spec, StartFailed
@@ -130,6 +131,11 @@ class Workers:
             return WAITS_FOR_ITSELF
         self._hungry.add(function)
         return None
+
+    def unfit(self, call: Call) -> str:
+        """Why the version that would run a call does not take the state that goes with it; "" when it does."""
+        function = self.served.version_for(call.function, call.session or "") if call.form else None
+        return "" if function is None else function.takes.refusal(call.form)
 
     def feed_hungry(self) -> None:
         """Feed every pool that got calls in this wakeup: once, not once a call."""
@@ -268,15 +274,22 @@ class Workers:
     def _received_rare(self, worker: Worker, message: m.Message, now: float) -> None:
         """Anything but the answer of a call."""
         if isinstance(message, m.Hello):
-            worker.deltas = message.info.get("deltas") is True
-            worker.beside = message.info.get("beside") is True
-            worker.several = message.info.get("several") is True
-            worker.function.shared.update(shared_methods(message.info))
-            worker.ready.set()
+            self._greeted(worker, message.info)
         elif isinstance(message, m.Reply | m.Error) and message.id in worker.verbs:
             worker.verbs.pop(message.id)(message)
         elif isinstance(message, m.Invoke):
             self.nested.asked(worker, message, now)
+
+    def _greeted(self, worker: Worker, info: m.Map) -> None:
+        """Its HELLO: now it is known which states its function takes."""
+        worker.deltas = info.get("deltas") is True
+        worker.beside = info.get("beside") is True
+        worker.several = info.get("several") is True
+        function = worker.function
+        function.heard(info)
+        for call in function.pool.take_out(lambda call: bool(function.takes.refusal(call.form))):
+            self._lost(call, Code.WRONG_SCHEMA, function.takes.refusal(call.form))
+        worker.ready.set()
 
     def _finished(self, worker: Worker, done: list[Done], now: float) -> None:
         """These calls were answered."""
@@ -341,9 +354,10 @@ class Workers:
 
     async def _retire(self, old: Deployed) -> None:
         for call in old.pool.drain_queue():
-            reason = self.submit(call)
+            unfit = self.unfit(call)
+            reason = unfit or self.submit(call)
             if reason is not None:
-                self._lost(call, 204, reason)
+                self._lost(call, Code.WRONG_SCHEMA if unfit else 204, reason)
         for worker in list(old.workers):
             if worker.seats is None and not worker.calls:
                 self.end(worker)

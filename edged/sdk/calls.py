@@ -135,7 +135,7 @@ class Calls:
         session.epoch = meta.get("epoch", held.epoch if held else 0)
         session.version = meta.get("version", held.version if held else 0)
         if held is None:
-            session._state = self._sessions.made(blob, meta.get("parts"))
+            session._state = self._sessions.made(blob, meta.get("parts"), meta.get("schema"))
         elif beside:
             session._state = self._kind.make(held.state.committed())
             return None
@@ -153,7 +153,8 @@ class Calls:
     def _changed(self, session: Session, meta: dict[str, Any], blob: bytes | None) -> bytes | None:
         """The new state, if it came with the call and is another now."""
         assert session._state is not None
-        return self._kind.changed(session._state, None if meta.get("parts") else blob, self._max_state)
+        same = b"" if "schema" in meta else None if meta.get("parts") else blob
+        return self._kind.changed(session._state, same, self._max_state)
 
     def _keep(self, held: Held, session: Session, method: Method) -> None:
         """What the handler changed in a state that is here counts, unless it only reads."""

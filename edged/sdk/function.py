@@ -65,6 +65,11 @@ class Function:
         """`upload(session)`: push the state to a service of your own before a session is let go."""
         return self._hook("upload", run)
 
+    def upgrade(self, run: Handler) -> Handler:
+        """`upgrade(value, schema) -> value`: what a version with that `[state] schema` has stored, a map where the state is a dict
+        or a dataclass, as this version stores it. Without it no older state is taken."""
+        return self._hook("upgrade", run)
+
     def stop(self, run: Handler) -> Handler:
         """`stop()`: clean up, when this container is no longer needed; it has about a second. One that is killed, or
         crashes, does not come here."""

@@ -9,13 +9,13 @@ from typing import Any
 
 from edged_protocol.errors import Code
 
-from .answers import Refused
+from .answers import Refused, failed
 from .changes import FROM_NOTHING, Stale
 from .function import Function
 from .session import Session
 from .staging import Staged
 from .state import Kind, State
-from .tracked import StateTooLarge, unpack
+from .tracked import StateTooLarge, pack, unpack
 
 Said = tuple[dict[str, Any], bytes | None]
 """Result and blob of a REPLY."""
@@ -47,7 +47,7 @@ class Sessions:
         if params.get("staged"):
             state = self._staged.pop(key, Staged(self._kind)).made()
         else:
-            state = self.made(blob, params.get("parts"))
+            state = self.made(blob, params.get("parts"), params.get("schema"))
         held = Held(state, params.get("epoch", 0), params.get("version", 0))
         download = self._function.hook("download") if params.get("download") else None
         if download is not None:
@@ -57,10 +57,14 @@ class Sessions:
             raise StateTooLarge(f"the state takes {held.state.size} bytes, {self._max_state} are allowed")
         held.state.follow()
         self.held[key] = held
-        return {"serial": 0 if download is None else None, "bytes": held.state.size}, None
+        as_it_was = download is None and "schema" not in params
+        return {"serial": 0 if as_it_was else None, "bytes": held.state.size}, None
 
-    def made(self, blob: bytes | None, parts: Any) -> State:
-        """The state in a blob; with `parts` that is an array of a state, or nil, and the deltas on it."""
+    def made(self, blob: bytes | None, parts: Any, schema: Any = None) -> State:
+        """The state in a blob; with `parts` that is an array of a state, or nil, and the deltas on it. `schema`: an older
+        version has stored it, whole."""
+        if type(schema) is int and blob is not None:
+            return self._kind.make(self._upgraded(blob, schema))
         if not parts:
             return self._kind.make(blob)
         staged = Staged(self._kind)
@@ -69,6 +73,17 @@ class Sessions:
         for delta in deltas:
             staged.put(delta)
         return staged.made()
+
+    def _upgraded(self, blob: bytes, schema: int) -> bytes:
+        """As this version would have stored it. Raises Refused: whatever goes wrong, no call has begun."""
+        upgrade = self._function.hook("upgrade")
+        if upgrade is None:
+            raise Refused(Code.WRONG_SCHEMA, f"the state has schema {schema}, and this version has no @fn.upgrade")
+        try:
+            return pack(upgrade(unpack(blob), schema))
+        except Exception as error:
+            why = failed(error)
+            raise Refused(Code.WRONG_SCHEMA, f"@fn.upgrade of schema {schema}: {why.message}", why.meta) from error
 
     def _here(self, key: str) -> Held:
         held = self.held.get(key)

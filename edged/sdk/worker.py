@@ -165,6 +165,7 @@ class Worker:
             "several": True,
             "methods": self._function.described(),
             "default": self._function.default,
+            "upgrades": self._function.hook("upgrade") is not None,
         }
         self._channel.send(self._channel.encode((1, info)))
         while not self._sessions.node:

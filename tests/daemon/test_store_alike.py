@@ -84,7 +84,7 @@ class Asker:
             keep=c.choice([0, 2, 5, 128]),
             keep_bytes=c.choice([0, 50, 65536]),
             durable=c.random() < 0.5,
-            schema=c.choice([1, 2]),
+            schema=c.choice([0, 1, 2]),
             lease=(node, self._seq[node]) if c.random() < 0.1 else None,
             delta=self._bytes() if c.random() < 0.3 else None,
             alarms=self._bytes() if c.random() < 0.3 else None,

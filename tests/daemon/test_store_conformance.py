@@ -6,6 +6,7 @@ import pytest
 from support.stores import KEY, Open, entry, loaded, lost, together, won, write
 
 from edged.core.records import (
+    ENDED,
     MAX_DELTAS,
     MAX_INTEGER,
     Entry,
@@ -161,6 +162,18 @@ async def test_no_state_keeps_the_state(opened: Open) -> None:
         record, results = await loaded(store)
     assert record is not None
     assert (record.version, record.state, results) == (2, b"state 1", (entry(2),))
+
+
+async def test_the_schema_belongs_to_the_state(opened: Open) -> None:
+    """A write without a state changes it only where a session ends, or begins again; with one it is that state's."""
+    steps = [(b"x", 2, 2), (None, 1, 2), (b"y", 3, 3), (None, 5, 3), (b"", ENDED, ENDED), (None, 4, 4), (None, ENDED, ENDED), (b"z", 1, 1)]
+    async with opened() as store:
+        found = []
+        for version, (state, schema, _) in enumerate(steps, 1):
+            await won(store, write(version, state=state, schema=schema))
+            record = (await loaded(store)).record
+            found.append(record and record.schema)
+    assert found == [after for _, _, after in steps]
 
 
 async def test_an_empty_state_is_a_state(opened: Open) -> None:

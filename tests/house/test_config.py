@@ -65,8 +65,6 @@ def test_a_manifest_tells_what_it_asks_for_in_vain() -> None:
     assert parse_manifest(head).warnings("", 128 << 20) == []
     [memory] = parse_manifest(head).warnings("", 127 << 20)
     assert memory == "[limits] memory is more than this node has for all containers: it does not run here"
-    [schema] = parse_manifest(head + "[state]\nschema = 2\n").warnings("", 0)
-    assert schema.startswith("[state] schema is not looked at")
 
 
 TWO_LINES = '[function]\nname = "f"\nentry = "f:fn"\n'

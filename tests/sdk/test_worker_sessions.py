@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from support.containers import InThread, value_of
 from support.worker_example import LOCAL, example, load, refused, snapshot
 
@@ -209,3 +210,71 @@ def test_a_state_beyond_its_limit_is_refused() -> None:
         refused(peer.local("hoard", 1000), Code.TOO_LARGE)
         assert value_of(peer.local("hoard", 900)) is None
         assert len(snapshot(peer)["hoard"]) == 900
+
+
+@dataclass
+class Reading:
+    """A state of a second form."""
+
+    count: int = 0
+    unit: str = "mm"
+
+
+def renamed(shape: Any) -> Function:
+    """A function whose first version had its count under `n`."""
+    fn = Function("renamed", state=shape)
+
+    @fn.handler
+    def count(s: Session) -> int:
+        return int(s.state.count if shape is Reading else s.state["count"])
+
+    @fn.upgrade
+    def up(value: dict[str, Any], schema: int) -> dict[str, Any]:
+        return {"count": value["n"] * schema, "unit": "mm"}
+
+    return fn
+
+
+@pytest.mark.parametrize("shape", [dict, Reading])
+def test_an_older_state_is_upgraded_before_the_first_call(shape: Any) -> None:
+    """By what was stored and its schema; the new form comes back with a call that changes nothing, and is no delta on the
+    old one."""
+    with InThread(renamed(shape)) as peer:
+        assert peer.hello["upgrades"] is True
+        answer = peer.call("count", blob=pack({"n": 7}), meta={"mode": "remote", "schema": 3})
+        assert isinstance(answer, m.Result) and answer.blob is not None
+        assert (value_of(answer), unpack(answer.blob)) == (21, {"count": 21, "unit": "mm"})
+        said = peer.ask("worker.load", pack({"n": 7}), session="k", epoch=1, version=3, schema=3, parts=False)
+        assert isinstance(said, m.Reply) and said.result["serial"] is None
+        assert value_of(peer.local("count")) == 21
+        assert snapshot(peer) == {"count": 21, "unit": "mm"}
+
+
+def test_an_upgrade_that_fails_runs_nothing() -> None:
+    """207 with the tail of its traceback, and the session is not here; without an upgrade it is 207 as well."""
+    with InThread(renamed(dict)) as peer:
+        error = refused(peer.call("count", blob=pack({"m": 1}), meta={"mode": "remote", "schema": 1}), Code.WRONG_SCHEMA)
+        assert error.message == "@fn.upgrade of schema 1: KeyError: 'n'"
+        assert error.meta is not None and "in up" in error.meta["traceback"]
+        refused(peer.ask("worker.load", pack({"m": 1}), session="k", epoch=1, version=3, schema=1), Code.WRONG_SCHEMA)
+        refused(peer.local("count"), Code.MOVING)
+    with InThread(example()) as peer:
+        assert peer.hello["upgrades"] is False
+        refused(peer.call("incr", blob=pack({"n": 1}), meta={"mode": "remote", "schema": 1}), Code.WRONG_SCHEMA)
+
+
+def test_an_older_state_of_the_function_s_own_kind_is_upgraded_as_it_was_dumped() -> None:
+    """What `dump` gave is what `upgrade` gets, and what it returns is what `load` gets."""
+    fn = Function("own", state=set)
+    fn.load(lambda value: set(value["items"]))
+    fn.dump(lambda state: {"items": sorted(state)})
+    fn.upgrade(lambda value, schema: {"items": value})
+
+    @fn.handler
+    def size(s: Session) -> int:
+        return len(s.state)
+
+    with InThread(fn) as peer:
+        answer = peer.call("size", blob=pack([1, 2, 3]), meta={"mode": "remote", "schema": 1})
+        assert isinstance(answer, m.Result) and answer.blob is not None
+        assert (value_of(answer), unpack(answer.blob)) == (3, {"items": [1, 2, 3]})

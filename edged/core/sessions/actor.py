@@ -16,6 +16,7 @@ from ..effects import Answer, Done, Effect
 from ..leases import Leases
 from ..records import Record, SessionKey
 from ..rests import Rests
+from ..takes import FIRST_FORM
 from ..transition import HOLDING, NEXT, OWNING, S
 from ..window import Window
 from .arrival import Arrival
@@ -129,7 +130,7 @@ class Actor:
         self.own: deque[Call] = deque()
         self.readers: dict[int, Call] = {}
         self.container: Any = None
-        self.deltas = False
+        self.deltas, self.takes = False, FIRST_FORM
         self.window = Window(rules.dedup)
         # The version it was taken up from, until a caller has heard of it; and who heard of the last one.
         self.recovered: int | None = None

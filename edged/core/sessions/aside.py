@@ -32,7 +32,7 @@ def snapshot_taken(actor: Actor, said: Said, now: float) -> list[Effect]:
     """ASIDE: the copy, behind all calls that the container had been given."""
     if said.code:
         return drop(actor, f"{TAKEN}; its copy could not be kept: {said.message}")
-    copy = Aside(actor.epoch, actor.version, actor.stored, said.blob or b"", actor.window.entries())
+    copy = Aside(actor.epoch, actor.version, actor.stored, said.blob or b"", actor.window.entries(), actor.takes.schema)
     return [copy, *drop(actor, TAKEN)]
 
 

@@ -7,6 +7,8 @@ the last move for certain: if it was made by a node of which nothing was heard, 
 
 from typing import Any
 
+from edged_protocol.errors import Code
+
 from ..alarms import alarms_of
 from ..effects import Ask, Control, Due, Effect, Located, Noted, Release, Said, Start, Timer
 from ..move_ids import signed
@@ -65,6 +67,9 @@ def fetched(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     if actor.container is None:
         return give_up(actor, 402, "its container died")
     actor.rests.seen(actor.key, record.epoch, now)
+    unfit = actor.takes.refusal(record.form)
+    if unfit:
+        return refuse_all(actor, Code.WRONG_SCHEMA, unfit)
     reason = restless(actor, now) if actor.dwells else None
     return give_up(actor, *reason) if reason is not None else _claim(actor, record)
 
@@ -114,6 +119,9 @@ def _won(actor: Actor, record: Record, epoch: int, now: float) -> list[Effect]:
     actor.rests.seen(actor.key, epoch, now)
     if actor.container is None:
         return undo(actor, 402, "its container died")
+    unfit = actor.takes.refusal(record.form)
+    if unfit:
+        return undo(actor, Code.WRONG_SCHEMA, unfit)
     actor.go(S.RESTORING)
     actor.missing = 2
     token = actor.number()
@@ -122,8 +130,12 @@ def _won(actor: Actor, record: Record, epoch: int, now: float) -> list[Effect]:
 
 def _load(actor: Actor, record: Record, token: int) -> Control:
     actor.record = record
-    blob, parts = for_container(record.state, record.deltas, actor.deltas)
-    return Control(actor.container, "worker.load", blob, token, {"download": True, "parts": parts})
+    params: dict[str, Any] = {"download": True}
+    older = record.form not in (0, actor.takes.schema)
+    if older:
+        params["schema"] = record.form
+    blob, params["parts"] = for_container(record.state, record.deltas, actor.deltas and not older)
+    return Control(actor.container, "worker.load", blob, token, params)
 
 
 def restored(actor: Actor, said: Said, now: float) -> list[Effect]:

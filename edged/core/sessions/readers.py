@@ -33,7 +33,7 @@ def has_read(actor: Actor, token: int, outcome: Any) -> list[Effect]:
     call = actor.readers[token]
     record = None if isinstance(outcome, StoreFailed) else outcome.record or NO_RECORD
     if record is not None and record.mode == "remote" and not call.answered and not actor.state_lost:
-        call.mode, call.state, call.deltas = "remote", record.state or None, record.deltas
+        call.mode, call.state, call.deltas, call.form = "remote", record.state or None, record.deltas, record.form
         call.entry = (record.epoch, record.version)
         return [RunPool(call)]
     del actor.readers[token]

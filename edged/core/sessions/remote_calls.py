@@ -81,7 +81,7 @@ def _run(actor: Actor, head: Call, record: Record) -> Effect:
     actor.go(S.RUNNING)
     actor.record = record
     actor.epoch, actor.version = record.epoch, record.version
-    head.mode, head.state, head.deltas = "remote", record.state or None, record.deltas
+    head.mode, head.state, head.deltas, head.form = "remote", record.state or None, record.deltas, record.form
     return RunPool(head)
 
 
@@ -156,7 +156,7 @@ def answered(
     after = None
     if call.alarm is not None or "alarms" in meta:
         after = alarms_after(alarms_of(record.alarms), call, code, message, meta, record.epoch, version)
-    write = commit(actor, record, version, blob, entry, after)
+    write = commit(actor, record, version, blob, entry, after, call.writes)
     if meta.get("end") is True and code == 0 and not shared:
         write, after = close(write, actor.next_move())._replace(had_alarms=record.alarms or b""), NONE
         actor.over = True
@@ -182,7 +182,7 @@ def committed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     if over:
         return [*_ended(actor, answer), *_has_ended(actor, record, now)]
     if blob is not None:
-        record = replace(record, state=blob, deltas=())
+        record = replace(record, state=blob, deltas=(), schema=head.writes)
     actor.record = replace(record, version=version)
     actor.version = version
     effects = _ended(actor, answer)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..calls import Call
 from ..effects import Effect, Forward, Release, Said
+from ..takes import FIRST_FORM, Takes
 from ..transition import OWNING, SERVING_LOCAL, SERVING_REMOTE, S
 from . import (
     aside,
@@ -230,15 +231,16 @@ class Seat(Actor):
         return self._then(step(self, outcome, now), now) if step is not None else []
 
     def on_container(
-        self, token: int, container: Any, reason: str, now: float, deltas: bool = False
+        self, token: int, container: Any, reason: str, now: float, deltas: bool = False, takes: Takes = FIRST_FORM
     ) -> list[Effect]:
-        """The container a `Start` asked for, and whether it speaks of deltas; None with the reason when there is none."""
+        """The container a `Start` asked for, whether it speaks of deltas and which states it takes; None with the reason when
+        there is none."""
         step = CONTAINER.get(self.state) if token == self.token else None
         if step is None:
             return [Release(container)] if container is not None else []
         if container is None:
             return self._then(endings.give_up(self, 104, reason), now)
-        self.deltas = deltas
+        self.deltas, self.takes = deltas, takes
         return step(self, container)
 
     def on_control(self, token: int, said: Said, now: float) -> list[Effect]:

@@ -34,6 +34,7 @@ def commit(
     state: bytes | None,
     entry: Entry | None,
     alarms: Alarms | None = None,
+    schema: int = 1,
 ) -> Write:
     """A remote-state call's effect: the state after it and its outcome, and its alarms if they changed."""
     write = Write(
@@ -51,6 +52,7 @@ def commit(
         actor.rules.dedup,
         MAX_WINDOW_BYTES,
         True,
+        schema,
     )
     if alarms is None:
         return write
@@ -103,6 +105,7 @@ def checkpoint(actor: Actor, part: Part) -> Write:
         keep=actor.rules.dedup,
         keep_bytes=MAX_WINDOW_BYTES,
         durable=actor.rules.durability == "sync",
+        schema=actor.takes.schema,
         alarms=actor.alarms.packed() if actor.alarmed else None,
         due=actor.alarms.due if actor.alarmed else None,
     )

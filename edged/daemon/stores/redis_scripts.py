@@ -89,6 +89,8 @@ for i = first, #ARGV, 2 do
   redis.call('RPUSH', order, ARGV[i])
   bytes = bytes + #ARGV[i + 1] - {_HEAD.size}
 end
+local stays = not string.find(parts, 'state') and ARGV[16] ~= '0' and (record[8] or '0') ~= '0'
+if stays then ARGV[16] = record[8] end
 redis.call('HSET', session, unpack(ARGV, 15, first - 1))
 local count = redis.call('LLEN', order)
 while count > keep or bytes > keep_bytes do
@@ -258,9 +260,9 @@ def _optional(text: str | None) -> bytes:
 
 
 def _write(op: Write, now: float) -> tuple[bytes, ...]:
-    fields = [b"epoch", _digits(op.epoch), b"version", _digits(op.version), b"mode", op.mode.encode()]
+    fields = [b"schema", _digits(op.schema), b"epoch", _digits(op.epoch), b"version", _digits(op.version), b"mode", op.mode.encode()]
     fields += [b"owner", _optional(op.owner), b"boot", _optional(op.owner_boot)]
-    fields += [b"schema", _digits(op.schema), b"updated", repr(now).encode()]
+    fields += [b"updated", repr(now).encode()]
     if op.move is not None:
         fields += [b"move", op.move]
     if op.state is not None:
