@@ -236,6 +236,35 @@ def test_a_queued_local_call_has_not_started() -> None:
     assert second.started == pytest.approx(world.now)
 
 
+def test_a_call_that_its_container_was_not_given_has_not_started() -> None:
+    """Where other sessions share it, a call may be first in its session and yet wait for its turn."""
+    world = World(1)
+    world.want("a", "localize")
+    world.run()
+    for _ in range(2):
+        world.call("a", world.random.randbytes(16))
+    _, second = (effect.call for _, effect in next(lane for lane in world.lanes.values() if lane))
+    second.container = None
+    world.step()
+    assert second.started == 0.0
+
+
+@pytest.mark.parametrize(("begun", "codes"), [(True, [402, 0]), (False, [0, 0])])
+def test_only_a_call_that_had_begun_dies_with_its_container(begun: bool, codes: list[int]) -> None:
+    """The first one is unknown, unless it was another session's call that ran; the others run where the session goes on."""
+    world, ids = World(1), (b"first", b"second")
+    world.want("a", "localize")
+    world.run()
+    for call_id in ids:
+        world.call("a", call_id)
+    for _, effect in next(lane for lane in world.lanes.values() if lane):
+        effect.call.started *= begun
+    world.lanes.clear()
+    world.do("a", world.seats["a"].on_container_lost(world.now))
+    world.run()
+    assert [answer.code for call_id in ids for answer in world.answers[call_id]] == codes
+
+
 def test_a_wish_is_answered_when_the_session_lives_elsewhere() -> None:
     """A move asked for while a call finds out that another node owns the session ends with a reason."""
     world = World(2)

@@ -49,13 +49,13 @@ class Clients:
         return all(counts == list(range(1, len(counts) + 1)) for counts in self.counts.values())
 
 
-def deploy(address: str, root: Path, name: str, policy: str, nodes: int = 2, more: str = "") -> None:
+def deploy(address: str, root: Path, name: str, policy: str, nodes: int = 2, more: str = "", modes: str = "") -> None:
     """The function under a name and with a policy of its own."""
     directory = root / f"bundle-{name}"
     directory.mkdir()
     for file in SOURCE.glob("*.*"):
         text = file.read_text().replace('name = "policy"', f'name = "{name}"').replace('Function("policy"', f'Function("{name}"')
-        (directory / file.name).write_text(text.replace('policy = "auto"', f'policy = "{policy}"'))
+        (directory / file.name).write_text(text.replace('policy = "auto"', f'policy = "{policy}"\n{modes}'))
     with (directory / "function.toml").open("a") as manifest:
         manifest.write(more)
     with closing(WireClient(address, "operator")) as operator:
@@ -74,6 +74,20 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Nodes, Path
         yield nodes, root
     finally:
         nodes.close()
+
+
+def test_wishes_are_granted_by_containers(nodes: Nodes, tmp_path: Path) -> None:
+    """Of three slots one is kept for the pool; with four sessions in a container the mesh grants local-state to all eight that
+    want it."""
+    address = nodes.start("n1", containers=3)
+    deploy(address, tmp_path, "shared", "auto", nodes=1, modes="sessions_per_container = 4")
+    with closing(WireClient(address)) as client:
+
+        def all_local() -> bool:
+            said = [client.once("shared", f"s{n}", "work", "local", timeout_ms=30_000)[0] for n in range(8)]
+            return [mode for _, mode in said] == ["local"] * 8
+
+        until(all_local)
 
 
 def moves_of(address: str, function: str) -> list[dict[str, Any]]:

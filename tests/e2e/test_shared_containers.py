@@ -227,6 +227,33 @@ def test_a_program_shares_if_it_says_that_it_can(nodes: Nodes, tmp_path: Path, p
         assert [operator.once(program, session, "incr")[0] for session in sessions] == [2, 3, 4]
 
 
+def test_a_large_state_leaves_while_the_others_are_called(nodes: Nodes, tmp_path: Path) -> None:
+    """A session of some MiB migrates in rounds out of a container in which two others are counted, and into one where another
+    is: none of their calls is lost, and each has its own state afterwards."""
+    first = nodes.start("n1")
+    second = nodes.start("n2")
+    deploy(first, dense(tmp_path, 4, state='max_bytes = "16MiB"', limits='memory = "512MiB"'))
+    served_by(first, "keyed", 2)
+    localized(first, "large", "one", "two")
+    localized(second, "three")
+    counting = [Counting(first, session) for session in ("one", "two", "three")]
+    with closing(WireClient(first, "operator")) as operator:
+        for part in range(8):
+            assert operator.call("keyed", "large", "noise", 64 * part, 64, 16 * 1024) == 64 * (part + 1)
+        for one in counting:
+            one.start()
+        key = {"function": "keyed", "session": "large"}
+        moves = [operator.request("session.migrate", {**key, "to": to}) for to in ("n2", "n1")]
+        assert [move["node"] for move in moves] == ["n2", "n1"]
+        for one in counting:
+            one.join(60)
+            assert (one.wrong, one.counted) == ("", INCREMENTS)
+            assert operator.call("keyed", one.session, "get", "n") == INCREMENTS
+        assert operator.call("keyed", "large", "incr") == 1
+        assert len(operator.call("keyed", "large", "get", "k511")) == 16 * 1024
+        assert shares(operator, "large", "one", "two") == [["large", "one", "two"]]
+
+
 INCREMENTS = 120
 ROUNDS = 6
 

@@ -90,6 +90,17 @@ class Container:
         else:
             self._queue(run)
 
+    def other(self, ended: Callable[[], None]) -> None:
+        """A call of another session that shares the container: here it changes nothing but whose turn it is, unless it is
+        one that never ends."""
+
+        def run() -> None:
+            self._stuck = self._stuck or self._faults.hit("neighbour_stuck")
+            if not self._stuck:
+                self._say(ended)
+
+        self._queue(run)
+
     def _beside(self, call: Call, allowed: Callable[[], None], told: Told) -> None:
         """A reader sees the state as it is when it begins; it may end when others have run."""
         version = len(self.state or b"") // TOKEN

@@ -19,6 +19,7 @@ KINDS = (
     "start_slow",  # the container comes after everybody gave up
     "own_killed",  # a session's container dies at some step
     "own_stuck",  # it does nothing any more
+    "neighbour_stuck",  # a session that shares it has a call that does not end; only where they share
     "verb_failed",
     "verb_swallowed",  # a verb is never answered, calls are
     "pool_refused",

@@ -56,6 +56,8 @@ class Aim(NamedTuple):
     durability: str | None = None
     keep: int | None = None
     """Call ids that are remembered."""
+    shared: bool = False
+    """Whether the session shares its containers with others."""
 
 
 ANY = Aim()
@@ -80,6 +82,7 @@ class Mesh:
         self.chance = chance = Random(seed)
         self.key = SessionKey("f", "s")
         self.names = NAMES
+        self.shared = Random(f"{seed} shared") if aim.shared else None
         self.clock = Clock()
         self.faults = Faults(chance, aim.kinds, aim.moment)
         keep = aim.keep or chance.choice((4, 128, 128))

@@ -18,6 +18,7 @@ from .containers import HARD_LIMIT, Container, Ran, run_handler
 from .history import KEPT
 from .lanes import Lane
 from .leasing import RATES, Leasing, must_own
+from .sharing import Sharing
 
 if TYPE_CHECKING:
     from .mesh import Mesh
@@ -52,6 +53,7 @@ class Node:
         self._serials = count()
         self._lanes: dict[str, Lane] = {}
         self._pooled: set[int] = set()
+        self._sharing: dict[Container, Sharing] = {}
         self.alarms = AlarmClock(self)
         self._backlog: list[Callable[[], None]] = []
 
@@ -286,8 +288,13 @@ class Node:
                 assert record is not None and record.owner_boot == self.boot, "two owners run calls"
                 assert record.epoch == seat.epoch, "a superseded owner runs calls"
 
-        container.call(call, allowed, lambda ran: self._ran(seat, call, ran))
-        self.mesh.clock.after(HARD_LIMIT, self.later(self._overran), call, container)
+        sharing = self._sharing.get(container)
+        if sharing is None:
+            container.call(call, allowed, lambda ran: self._ran(seat, call, ran))
+            self.mesh.clock.after(HARD_LIMIT, self.later(self._overran), call, container)
+        else:
+            ended = self.later(lambda ran: (self._ran(seat, call, ran), sharing.finished(call)))
+            sharing.run(call, lambda: container.call(call, allowed, ended))
 
     def _ran(self, seat: Seat, call: Call, ran: Ran) -> None:
         now = self.mesh.clock.now
@@ -374,6 +381,9 @@ class Node:
         if faults.hit("start_slow"):
             took = 12.0
         container = Container(f"{self.boot}/{token}", self.mesh.clock, chance, faults)
+        if self.mesh.shared is not None:
+            over = Ran(401, b"", "the deadline has passed", {"ran": False}, None)
+            self._sharing[container] = Sharing(self, container, self.mesh.shared, lambda call: self._ran(seat, call, over))
         self.mesh.clock.after(took, lambda: self._started(seat, token, container))
 
     def _started(self, seat: Seat, token: int, container: Container | None) -> None:
