@@ -82,10 +82,11 @@ class Bundles:
             path.rename(path.with_name("catalogue.damaged"))
             return Catalogue()
 
-    async def save(self, catalogue: Catalogue) -> None:
-        """Keep the pointers as they are when it is their turn: the last to be written are the newest."""
+    async def save(self, catalogue: Catalogue, *fresh: Pointer) -> None:
+        """Keep the pointers as they are when it is their turn: the last to be written are the newest. `fresh`: what will be in
+        the catalogue once it is kept. Raises OSError."""
         async with self._saving:
-            data = pack([list(pointer) for pointer in catalogue.all()])
+            data = pack([list(pointer) for pointer in Catalogue([*catalogue.all(), *fresh]).all()])
             path = self._root / "catalogue"
             await trio.to_thread.run_sync(write_whole, path, data, limiter=self._disk)
 

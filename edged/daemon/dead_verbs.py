@@ -12,7 +12,7 @@ from edged_protocol import messages as m
 from edged_protocol.errors import CallError, Code, call_error
 
 from .link import Link
-from .lookup import asked
+from .lookup import asked, check_deployed
 from .verb_params import optional_text, session_after, session_key
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ async def session_dead(node: "Node", link: Link, request: m.Request) -> Answer:
     """A page of dead letters; `after` says where to go on, nil: that was all."""
     function, after = optional_text(request, "function"), session_after(request)
     outcome = await asked(node, ListSessions(function, after, PAGE))
+    if function is not None and after is None and not (isinstance(outcome, Listed) and outcome.rows):
+        check_deployed(node, function)
     found: list[m.Map] = []
     last = None
     for key, record in outcome.rows if isinstance(outcome, Listed) else ():

@@ -160,7 +160,7 @@ class Deployments:
 
     async def upload_deployed(self, hash_: str, share: int = 0) -> Spec:
         """An operator deploys what was uploaded, or is installed, for all or as a canary; what it is. Raises StartFailed,
-        ValueError: then nothing has changed."""
+        ValueError, OSError: then nothing has changed."""
         self._installing += 1
         try:
             spec = await self._bundles.install(hash_)
@@ -192,10 +192,25 @@ class Deployments:
         await self._point(deployed(self.catalogue.get(name), name, self._node, ""))
 
     async def _point(self, pointer: Pointer) -> None:
+        """Told to others only when it is on this disk; else all is as before."""
+        before = self.catalogue.get(pointer.name)
         await self._serve(pointer)
+        try:
+            await self._bundles.save(self.catalogue, pointer)
+        except OSError:
+            await self._serve_again(pointer.name, before)
+            raise
         self.catalogue.merge(pointer)
-        await self._bundles.save(self.catalogue)
         await self._tell_all()
+
+    async def _serve_again(self, name: str, before: Pointer | None) -> None:
+        if before is not None:
+            await self._serve(before)
+            return
+        await self._workers.remove(name)
+        self._balancer.forget_function(name)
+        self._manifests.pop(name, None)
+        self.followed.pop(name, None)
 
     async def _tell_all(self) -> None:
         self._announce()

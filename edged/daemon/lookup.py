@@ -22,6 +22,12 @@ async def asked(node: "Node", op: Op) -> Outcome:
     return outcome
 
 
+def check_deployed(node: "Node", function: str) -> None:
+    """Raises CallError. Sessions of a function that was removed are still there; one that never was is a mistake."""
+    if function not in node.deployments.catalogue.deployed():
+        raise call_error(Code.NO_SUCH_FUNCTION, f"no function named {function} is deployed")
+
+
 async def loaded(node: "Node", key: SessionKey, results: tuple[bytes, ...] | None) -> tuple[Record, tuple[Entry, ...]]:
     """The record of a session that there is, and what it remembers. Raises CallError."""
     outcome = await asked(node, Load(key, results))

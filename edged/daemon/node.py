@@ -121,12 +121,9 @@ class Node:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve. Started when the listeners accept and the store is open."""
         self.started = trio.current_time()
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        # Whatever its store is: two processes would be one node with two boots, and write the same files.
-        alone = await trio.to_thread.run_sync(lock, self.data_dir, "lock")
+        alone, self.boot = await trio.to_thread.run_sync(_claimed, self.data_dir)
         web = None
         try:
-            self.boot = await trio.to_thread.run_sync(next_boot, self.data_dir)
             web = _web(self)
             await self.cgroups.open()
             self.listeners.open()
@@ -276,6 +273,20 @@ def _web(node: Node) -> "Web | None":
 
     pages: dict[str, Show] = {"/healthz": healthz, "/readyz": partial(readyz, node), "/metrics": Metrics(node).page}
     return Web(node.config.listen.http, pages)
+
+
+def _claimed(data_dir: Path) -> tuple[int, str]:
+    """Its lock, and this life's boot, before anything else is begun. Whatever the node's store is: two processes would be one
+    node with two boots, and write the same files. Raises StoreInUse, OSError."""
+    alone = -1
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        alone = lock(data_dir, "lock")
+        return alone, next_boot(data_dir)
+    except OSError as error:
+        if alone >= 0:
+            os.close(alone)
+        raise OSError(f"[node] data_dir: nothing can be kept in {data_dir}: {error.strerror}") from error
 
 
 def next_boot(data_dir: Path) -> str:

@@ -17,7 +17,7 @@ from edged_protocol.errors import CallError, Code, call_error
 
 from .ending import close
 from .link import Link
-from .lookup import asked, loaded
+from .lookup import asked, check_deployed, loaded
 from .moves import MOVE_SECONDS
 from .verb_params import optional_text, session_after, session_key, text, whole
 
@@ -36,8 +36,7 @@ async def session_list(node: "Node", link: Link, request: m.Request) -> Answer:
     limit = max(1, min(PAGE, whole(request, "limit", PAGE)))
     rows = await _living(node, ListSessions(function, after, limit))
     if not rows and after is None and function is not None:
-        # Those of a function that was removed are still there; one that never was is a mistake.
-        _check_deployed(node, function)
+        check_deployed(node, function)
     return [{**_names(key), **_record(record)} for key, record in rows], None
 
 
@@ -50,11 +49,6 @@ async def _living(node: "Node", op: ListSessions) -> list[tuple[SessionKey, Reco
         if found or len(rows) < min(op.limit, MAX_PAGE):
             return found
         op = op._replace(after=rows[-1][0])
-
-
-def _check_deployed(node: "Node", function: str) -> None:
-    if function not in node.deployments.catalogue.deployed():
-        raise call_error(Code.NO_SUCH_FUNCTION, f"no function named {function} is deployed")
 
 
 def _names(key: SessionKey) -> m.Map:
@@ -150,7 +144,7 @@ def _under_way(seat: Seat | None) -> m.Map | None:
 async def session_move(node: "Node", link: Link, request: m.Request) -> Answer:
     """Localize, externalize or migrate; done by the node it concerns."""
     key, move = session_key(request), request.verb.removeprefix("session.")
-    _check_deployed(node, key.function)
+    check_deployed(node, key.function)
     to = optional_text(request, "to")
     if move == "migrate" and to is None:
         raise call_error(Code.BAD_REQUEST, "session.migrate needs to: a node")

@@ -164,9 +164,12 @@ async def answer(node: "Node", link: Link, request: m.Request) -> None:
             link.send(encode(m.Reply(request.id, *answered)))
     except CallError as error:
         link.send(encode(m.Error(request.id, error.code, error.message, error.meta)))
-    except (ValueError, OSError, StartFailed, Mistakes) as error:
+    except (ValueError, StartFailed, Mistakes) as error:
         text = str(error)[-1500:] or type(error).__name__
         link.send(encode(m.Error(request.id, Code.BAD_REQUEST, text)))
+    except OSError as error:  # of the node's disk: nothing was done, and with room on it may be
+        log.error("%s failed: %s", request.verb, error)
+        link.send(encode(m.Error(request.id, Code.NO_CAPACITY, f"{node.name}: {error.strerror or error}")))
     except Exception as error:
         log.exception("%s failed", request.verb)
         link.send(encode(m.Error(request.id, Code.INTERNAL, repr(error)[:500])))

@@ -1,12 +1,14 @@
 """What a node runs follows what it is told: by operators, by peers, and after something went wrong."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 import trio
 from support.following import Rig, tried
 
-from edged.daemon import deployments
+from edged.daemon import bundles, deployments
 from edged.daemon.host import StartFailed
 from edged_protocol.codec import pack
 
@@ -188,3 +190,33 @@ async def test_a_canary_is_served_beside_the_version_it_may_replace(rig: Rig) ->
     rig.deployments.told("n2", pack([["f", 3, "n2", old, "", 0, ""]]))
     await rig.settled()
     assert (rig.version, rig.workers.canary) == ("1", (None, 0))
+
+
+async def test_a_catalogue_that_cannot_be_written_is_as_before(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was deployed serves on, or nothing; nobody was told, and the next deploy is one version higher all the same."""
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    specs = []
+    for version in ("1", "2"):
+        hash_ = rig.make(version)
+        data = rig.peers.bundles[hash_]
+        rig.bundles.upload(hash_, 0, len(data), data)
+        specs.append(await rig.bundles.install(hash_))
+    with monkeypatch.context() as patch:
+        patch.setattr(bundles, "write_whole", full)
+        with pytest.raises(OSError, match="No space"):
+            await rig.deployments.deploy(specs[0])
+    assert (rig.version, rig.deployments.catalogue.get("f"), rig.peers.told) == (None, None, 0)
+    await rig.deployments.deploy(specs[0])
+    told = rig.peers.told
+    with monkeypatch.context() as patch:
+        patch.setattr(bundles, "write_whole", full)
+        with pytest.raises(OSError, match="No space"):
+            await rig.deployments.deploy(specs[1])
+    pointer = rig.deployments.catalogue.get("f")
+    assert pointer is not None
+    assert (rig.version, pointer.hash, rig.peers.told) == ("1", specs[0].hash, told)
+    await rig.deployments.deploy(specs[1])
+    assert rig.version == "2"
