@@ -293,8 +293,12 @@ class Node:
             container.call(call, allowed, lambda ran: self._ran(seat, call, ran))
             self.mesh.clock.after(HARD_LIMIT, self.later(self._overran), call, container)
         else:
-            ended = self.later(lambda ran: (self._ran(seat, call, ran), sharing.finished(call)))
-            sharing.run(call, lambda: container.call(call, allowed, ended))
+
+            def ended(ran: Ran) -> None:
+                self._ran(seat, call, ran)
+                sharing.finished(call)
+
+            sharing.run(call, lambda: container.call(call, allowed, self.later(ended)))
 
     def _ran(self, seat: Seat, call: Call, ran: Ran) -> None:
         now = self.mesh.clock.now
