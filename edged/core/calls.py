@@ -6,6 +6,8 @@ Decides nothing. `origin` is opaque here: whoever delivers the answer knows what
 from collections.abc import Sequence
 from typing import Any
 
+from edged_protocol.plain import ONCE
+
 from .alarms import Firing, firing_of
 from .chains import Link, chain_of
 
@@ -18,7 +20,7 @@ class Call:
     """
 
     __slots__ = (
-        "alarm", "answered", "arrived", "attached", "attempt", "away", "body", "call_id", "chain", "container",
+        "alarm", "answered", "arrived", "asks", "attached", "attempt", "away", "body", "call_id", "chain", "container",
         "deadline", "deltas", "entry", "form", "function", "heavy", "holds", "hops", "method", "mode", "origin", "prefer", "reroutes",
         "sent_at", "sent_to", "serial", "session", "started", "state", "state_seconds", "traceparent", "tries", "writes",
     )  # fmt: skip
@@ -48,6 +50,8 @@ class Call:
         self.alarm: Firing | None = None
         """The alarm it is for."""
         self.answered = False
+        self.asks = False
+        """Whether its meta says anything but how often it was forwarded."""
         self.attached: Sequence[Call] = ()
         """Retries that wait for this call's answer."""
         self.attempt = 0
@@ -77,14 +81,18 @@ class Call:
         self.tries = 0
         self.writes = 1
         """The schema of the state that whoever runs it gives back."""
-        if meta is not None:
+        if meta is ONCE:
+            self.hops = 1
+        elif meta is not None:
             self._read(meta)
 
     def _read(self, meta: dict[str, Any]) -> None:
         for name, value in meta.items():
             if name == "hops":
                 self.hops = _count(value)
-            elif name == "attempt":
+                continue
+            self.asks = True
+            if name == "attempt":
                 self.attempt = _count(value)
             elif name == "prefer":
                 self.prefer = value if value in ("local", "remote") else None

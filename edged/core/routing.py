@@ -59,6 +59,8 @@ class Router:
         self._others: dict[str, tuple[str, ...]] = {}
         self.only_here: frozenset[str] = frozenset()
         """The functions that this node runs and no other one."""
+        self.away: dict[str, tuple[str, ...]] = {}
+        """Others that run it, for functions that were asked for and are not run here."""
 
     def serves(self, functions: Iterable[str], known: Iterable[str]) -> None:
         """The functions this node runs, and all it has heard of."""
@@ -80,6 +82,7 @@ class Router:
     def _changed(self) -> None:
         """What runs where is another matter now."""
         self._others.clear()
+        self.away.clear()
         self.only_here = self._here.difference(*self._peers.values())
 
     def doubt(self, node: str, doubted: bool) -> None:
@@ -89,6 +92,7 @@ class Router:
         else:
             self._doubted.discard(node)
         self._others.clear()
+        self.away.clear()
 
     def doubted(self, node: str) -> bool:
         """Whether it may be dead."""
@@ -145,6 +149,7 @@ class Router:
     def _elsewhere(self, function: str, hops: int) -> Route:
         others = self.others(function)
         if others and hops < MAX_HOPS:
+            self.away[function] = others
             return ANYWHERE
         if others:
             return Refuse(105, f"forwarded {hops} times already")

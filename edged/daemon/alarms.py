@@ -166,7 +166,7 @@ class AlarmClock:
         self._inside.waiting[number] = told
         timeout = int(CALL_SECONDS * 1000)
         invoke = m.Invoke(number, *key, alarm.method, id_, timeout, alarm.body, {"alarm": list(firing)})
-        self._relay.invoke(self._inside, invoke, trio.current_time())  # type: ignore[arg-type]
+        self._relay.entrance.take(self._inside, [invoke], trio.current_time())  # type: ignore[arg-type]
 
     def _ended(self, key: SessionKey, alarm: Alarm, message: m.Result | m.Error) -> None:
         """A failed handler is the session's own affair, and so is an alarm that does not stand any more."""

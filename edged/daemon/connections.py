@@ -10,7 +10,9 @@ listens on loopback, or that its configuration says `insecure` in so many words 
 
 import logging
 import socket
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -21,6 +23,7 @@ from edged_protocol.connection import Connection
 from edged_protocol.errors import Code, RemoteProtocolError
 from edged_protocol.ids import valid_name
 from edged_protocol.limits import MAX_FRAME, MAX_FRAME_TRUSTED, MAX_INFLIGHT, PROTO
+from edged_protocol.plain import opened
 
 from . import packing, session_verbs, verbs
 from .descriptors import connections_allowed
@@ -174,20 +177,32 @@ class Connections:
     def received(self, link: Link, messages: list[m.Message]) -> None:
         """Everything one read brought on a connection; the hub writes what comes of it."""
         now = trio.current_time()
-        invoke = self._relay.invoke
         if link.stale_until:
             messages = self._fresh(link, messages, now)
-        for message in messages:
-            if type(message) is m.Invoke:
-                invoke(link, message, now)
-            elif type(message) is m.Result or type(message) is m.Error:
-                waiting = link.waiting.pop(message[0], None)
-                if type(waiting) is Call:
-                    self._relay.peer_answer(link, waiting, message, now)
-                elif waiting is not None:
-                    waiting(message)
+        for kind, run in groupby(messages, type):
+            if kind is m.Invoke:
+                self._relay.entrance.take(link, cast("Iterable[m.Invoke]", run), now)
+            elif kind is m.Plain:
+                self._passed(link, cast("Iterable[m.Plain]", run), now)
             else:
-                self._received_rare(link, message)
+                for message in run:
+                    self._received_rare(link, message, now)
+
+    def _passed(self, link: Link, answers: Iterable[m.Plain], now: float) -> None:
+        done: list[tuple[Call, m.Plain]] = []
+        for answer in answers:
+            waiting = link.waiting.pop(answer[0], None)
+            if type(waiting) is Call and waiting.session is None:
+                done.append((waiting, answer))
+            elif waiting is not None:
+                self._answered(link, waiting, opened(answer), now)
+        self._relay.pass_on(done, now)
+
+    def _answered(self, link: Link, waiting: Any, message: m.Result | m.Error, now: float) -> None:
+        if type(waiting) is Call:
+            self._relay.peer_answer(link, waiting, message, now)
+        else:
+            waiting(message)
 
     def _fresh(self, link: Link, messages: list[m.Message], now: float) -> list[m.Message]:
         """All but the calls that were sent before the PONG."""
@@ -202,8 +217,12 @@ class Connections:
                 taken.append(message)
         return taken
 
-    def _received_rare(self, link: Link, message: m.Message) -> None:
-        if isinstance(message, m.Request):
+    def _received_rare(self, link: Link, message: m.Message, now: float) -> None:
+        if isinstance(message, m.Result | m.Error):
+            waiting = link.waiting.pop(message.id, None)
+            if waiting is not None:
+                self._answered(link, waiting, message, now)
+        elif isinstance(message, m.Request):
             self._requested(link, message)
         elif isinstance(message, m.Reply | m.Item):
             self._replied(link, message)
@@ -212,7 +231,7 @@ class Connections:
             self._relay.touch(link)
         elif isinstance(message, m.Cancel):
             self._node.followed.discard((link, message.id))
-            self._node.deadlines.cancel(link, message.id, trio.current_time())
+            self._node.deadlines.cancel(link, message.id, now)
         elif isinstance(message, m.Hello | m.Welcome) and link.role == "node":
             self._node.peers.greeted(link, message)
 

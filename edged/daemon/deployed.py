@@ -24,7 +24,7 @@ from .link import Link
 MAX_CHILDREN = 64
 """Calls one container may have under way; `max_inflight` of its WELCOME."""
 
-Done = tuple[Call, m.Result | m.Error, float | None]
+Done = tuple[Call, m.Result | m.Plain | m.Error, float | None]
 """A call, a container's answer to it, and the seconds it ran, if that was said."""
 
 
@@ -61,18 +61,19 @@ class Worker:
 
     def invoke(self, call: Call, now: float) -> None:
         """Send the call; its answer comes through the workers' `answered`."""
-        left = ceil((call.deadline - now) * 1000)
+        left = max(1, ceil((call.deadline - now) * 1000))
         self.calls[call.serial] = call
         call.container = self
-        state, meta = call.state, None
-        if call.mode is not None or call.attempt or call.traceparent is not None:
-            meta = _told(call)
-            older = call.form not in (0, self.function.takes.schema)
-            if older:
-                meta["schema"] = call.form
-            if call.deltas:
-                state, meta["parts"] = for_container(state, call.deltas, self.deltas and not older)
-            call.writes = self.function.takes.schema
+        if call.session is None and not call.asks:
+            self.link.send(encode_invoke(call.serial, call.function, None, call.method, call.call_id, left, call.body))
+            return
+        state, meta = call.state, _told(call)
+        older = call.form not in (0, self.function.takes.schema)
+        if older:
+            meta["schema"] = call.form
+        if call.deltas:
+            state, meta["parts"] = for_container(state, call.deltas, self.deltas and not older)
+        call.writes = self.function.takes.schema
         self.link.send(
             encode_invoke(
                 call.serial,
@@ -80,9 +81,9 @@ class Worker:
                 call.session,
                 call.method,
                 call.call_id,
-                left if left > 0 else 1,
+                left,
                 call.body,
-                meta,
+                meta or None,
                 state,
             )
         )

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import trio
 
 from edged_protocol import messages as m
-from edged_protocol.codec import decode_answer
 from edged_protocol.connection import Connection
 from edged_protocol.limits import MAX_STATE, PROTO
+from edged_protocol.plain import decode_ran
 
 from .deployed import MAX_CHILDREN, Deployed, Worker
 from .host import Host, StartFailed
@@ -63,7 +63,7 @@ class Lifetimes:
             self._slots.failed(function)
             raise
         connection = Connection.acceptor(lambda _: m.Welcome(self._welcome))
-        connection.decode = decode_answer
+        connection.decode = decode_ran
         worker = Worker(function, container, Link(container.sock, connection, self._received, self._hub))
         worker.link.name = name
         worker.link.role = "worker"

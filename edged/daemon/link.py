@@ -87,6 +87,10 @@ class Link:
         """Whether both ends have greeted."""
         return self._greeted.is_set()
 
+    def reads(self, decode: Callable[[bytes], m.Message]) -> None:
+        """How its frames are decoded from now on."""
+        self._connection.decode = decode
+
     @property
     def unsent(self) -> int:
         """Bytes that wait for the other end to take them."""

@@ -68,7 +68,8 @@ class Nested:
         # A child is known as such before it is routed: it may be the one that closes a circle of waiting containers.
         open_ = [call for call in worker.children.get(parent.serial, ()) if not call.answered]
         worker.children[parent.serial] = open_
-        self._relay.invoke(worker.link, message._replace(timeout_ms=timeout, meta=meta, blob=None), now, open_)
+        call = message._replace(timeout_ms=timeout, meta=meta, blob=None)
+        self._relay.entrance.take(worker.link, [call], now, open_)
 
     def _refuse(
         self, worker: Worker, message: m.Invoke, code: Code, reason: str, meta: m.Map | None = None

@@ -157,6 +157,7 @@ class Node:
         self.conflicts = Conflicts(self.name, self.data_dir, self.events.note)
         self.seating.set_aside = self.conflicts.keep
         self.workers = self.relay.workers = self._workers()
+        self.relay.entrance.served = self.workers.served
         self.spread = self.relay.spread = Spread(self.name, self.router, self.workers, self.relay.seats)
         self.relay.explain = partial(status.placement, self)
         self.moves = Moves(
@@ -252,7 +253,7 @@ class Node:
 
         Cancelled when that takes too long, it logs what could not be saved.
         """
-        self.relay.draining = True
+        self.relay.entrance.draining = True
         self.listeners.close()
         self.connections.send_away()
         self.peers.sync_soon()

@@ -19,6 +19,7 @@ from edged_protocol import messages as m
 from edged_protocol.announcement import Announced
 from edged_protocol.codec import encode, pack
 from edged_protocol.errors import CallError, Code, call_error
+from edged_protocol.plain import FromNode
 
 from . import packing
 from .link import Link
@@ -154,6 +155,7 @@ class Peers:
         """The handshake of a node's connection is done."""
         info = message.info
         link.name = str(info.get("node" if isinstance(message, m.Welcome) else "name"))
+        link.reads(FromNode(link.name).decode)
         link.info["boot"] = str(info.get("boot", ""))
         packs = info.get("packs")
         link.info["packs"] = isinstance(packs, list) and packing.NAME in packs

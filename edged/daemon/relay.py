@@ -7,6 +7,7 @@ goes back to `call.origin`. No task, channel or timer per call; one sweep looks 
 
 from collections.abc import Callable, Iterator, Mapping
 from math import floor
+from typing import Any
 
 import trio
 
@@ -18,20 +19,17 @@ from edged.core.routing import ANYWHERE, HERE, Refuse, Router, There
 from edged.core.sessions import Seat
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, encode_invoke, encode_result
-from edged_protocol.ids import valid_session
-from edged_protocol.limits import MAX_HOPS, MAX_INFLIGHT, MAX_TIMEOUT_MS
+from edged_protocol.limits import MAX_HOPS
+from edged_protocol.plain import PlainCalls, encode_plain, opened, pass_on, told_by
 
-from .burden import LIGHT, Burden
 from .deployed import Done
+from .entrance import Entrance
 from .link import Link
 from .measuring import Measuring
 from .seating import Seating
 from .spread import NOT_RUN_THERE, Spread
 from .wishes import asked_alarms
 from .workers import WAITS_FOR_ITSELF, Workers
-
-MAX_CALLS = 8192
-"""Calls one node has in hand; each may hold a body."""
 
 MAX_REROUTES = 2
 """Second thoughts about one call: a session that moves faster is the caller's to wait for."""
@@ -50,7 +48,6 @@ class Relay:
     def __init__(self, node: str, router: Router, serials: Iterator[int]) -> None:
         self._node = node
         self.router = router
-        self._serials = serials
         self.calls: dict[int, Call] = {}
         self._touched: set[Link] = set()
         self._told: set[tuple[Link, str]] = set()
@@ -63,11 +60,11 @@ class Relay:
         self.explain: Callable[[str], list[m.Map]]
         self.entered: dict[SessionKey, dict[str, int]] = {}
         """Calls of local sessions that follow their clients, by the node where they entered; "" for this one."""
-        self.draining = False
-        """The node is about to stop: it finishes what it has and takes no more."""
+        self._plain_calls = PlainCalls()
+        self._told_here = told_by(node)
         self.served = 0
         self.measuring = Measuring()
-        self._burden = Burden()
+        self.entrance = Entrance(self.calls, serials, self.measuring, self.route, self._say)
 
     def touch(self, link: Link) -> None:
         """`link` has bytes for the next `settle`."""
@@ -81,57 +78,30 @@ class Relay:
         self._told.clear()
 
     @property
+    def draining(self) -> bool:
+        """Whether the node is about to stop."""
+        return self.entrance.draining
+
+    @property
     def busy(self) -> bool:
         """Whether any call is in hand."""
         return bool(self.calls)
 
     # In
 
-    def invoke(self, link: Link, message: m.Invoke, now: float, among: list[Call] | None = None) -> None:
-        """A call from a device, an operator, another node, or a container, whose calls it joins (`nested`)."""
-        id_, function, session, method, call_id, timeout, body, meta, _ = message
-        if not 0 < timeout <= MAX_TIMEOUT_MS:
-            timeout = MAX_TIMEOUT_MS if timeout else self.workers.served.default_timeout(function)
-        serial, deadline = next(self._serials), now + timeout / 1000
-        call = Call((link, id_), serial, function, session, method, call_id, now, deadline, body, meta)
-        if link.role != "node":
-            if meta is not None:
-                call.hops = 0
-                if link.role != "worker":
-                    call.chain, call.alarm = (), None
-            if link.inflight >= MAX_INFLIGHT:
-                self._say(call, 101, "too many calls in flight on this connection")
-                return
-        if self.draining and link.role != "worker":  # what runs ends, and may need others for it
-            self._say(call, 102, "the node is stopping")
-            return
-        if len(self.calls) >= MAX_CALLS:
-            self._say(call, 101, "the node has too many calls in hand")
-            return
-        if session is not None and not valid_session(session):
-            self._say(call, 201, "not a session key")
-            return
-        if len(body) > LIGHT:
-            if not self._burden.take(link, len(body)):
-                self._say(call, 101, "too many bytes of calls in flight")
-                return
-            call.heavy = len(body)
-        if among is not None:
-            among.append(call)
-        link.inflight += 1
-        call.holds = True
-        self.calls[serial] = call
-        if session is not None:
-            self.measuring.arrived(call, link, now)
-        self.route(call, now)
-
     def route(self, call: Call, now: float) -> None:
         """Where does this call go? Ask, and act."""
-        if call.session is None and call.function in self.router.only_here:  # nothing to choose
-            reason = self.workers.submit(call)
-            if reason is not None:
-                self._not_taken(call, reason, now)
-            return
+        if call.session is None:  # most often there is nothing to choose, or no more than a node
+            router = self.router
+            if call.function in router.only_here:
+                self._submit(call, now)
+                return
+            others = router.away.get(call.function)
+            if others is not None and call.hops < MAX_HOPS:
+                node = self.spread.send_elsewhere(call, others, now)
+                if node is not None:
+                    self.forward(call, node, now)
+                    return
         where = self.router.route(call.function, call.session, call.hops)
         if where is HERE:
             node = self.spread.elsewhere(call, now)
@@ -175,11 +145,14 @@ class Relay:
         else:
             self.answer(fx.Answer(call, 101, b"", reason, {"retry_after_ms": 20}))
 
+    def _submit(self, call: Call, now: float) -> None:
+        reason = self.workers.submit(call)
+        if reason is not None:
+            self._not_taken(call, reason, now)
+
     def _here(self, call: Call, now: float) -> None:
         if call.session is None:
-            reason = self.workers.submit(call)
-            if reason is not None:
-                self._not_taken(call, reason, now)
+            self._submit(call, now)
             return
         key = SessionKey(call.function, call.session)
         if self.frozen and key in self.frozen:
@@ -213,6 +186,11 @@ class Relay:
             call.started = call.started or now
             call.away = True
             link.waiting[call.serial] = call
+            self._touched.add(link)
+            if call.session is None and not call.hops and not call.asks:
+                encode_plain = self._plain_calls.encode
+                link.send(encode_plain(call.serial, call.function, call.method, call.call_id, left, call.body))
+                return
             link.send(
                 encode_invoke(
                     call.serial,
@@ -225,7 +203,6 @@ class Relay:
                     self._onward(call),
                 )
             )
-            self._touched.add(link)
 
     def _onward(self, call: Call) -> m.Map:
         meta: m.Map = {"hops": call.hops + 1}
@@ -290,35 +267,63 @@ class Relay:
 
     def worker_answers(self, done: list[Done], now: float) -> None:
         """A container answered these calls."""
+        ran: list[tuple[Call, int]] = []
         for call, message, _ in done:
-            if call.session is not None:
-                self._session_answer(call, message, now)
-                continue
-            meta = message.meta or {}
-            meta["node"] = self._node
             queued = call.started - call.arrived
-            meta["queue_us"] = int(queued * 1e6) if queued > 0.0 else 0
-            if type(message) is m.Result:
-                self._result(call, message.body, meta)
-            elif type(message) is m.Error:
-                self.answer(fx.Answer(call, message.code, b"", message.message, meta))
+            waited = int(queued * 1e6) if queued > 0.0 else 0
+            if type(message) is m.Plain:
+                link, id_ = call.origin
+                if link.role == "node" and (link, call.function) not in self._told:
+                    meta = {"run_us": message.run_us, "node": self._node, "queue_us": waited}
+                    self._result(call, opened(message).body, meta)  # with the load, as the first of this write
+                elif self._is_over(call):
+                    if call.sent_to is not None:
+                        ran.append((call, waited + message[2]))
+                    link.send(encode_plain(id_, message, waited, self._told_here))
+            else:
+                self._container_says(call, message, waited, now)
+        if ran:
+            self.spread.ran(ran, now)
+
+    def _container_says(self, call: Call, message: Any, waited: int, now: float) -> None:
+        """A container's answer that is not plain, or to a session's call."""
+        if call.session is not None:
+            self._session_answer(call, message, now)
+            return
+        meta = {**(message.meta or {}), "node": self._node, "queue_us": waited}
+        if isinstance(message, m.Error):
+            self.answer(fx.Answer(call, message.code, b"", message.message, meta))
+        else:
+            self._result(call, message.body, meta)
+
+    def pass_on(self, done: list[tuple[Call, m.Plain]], now: float) -> None:
+        """Another node answered these calls, which have no session."""
+        ran: list[tuple[Call, int]] = []
+        for call, message in done:
+            call.away = False
+            ran.append((call, message[2] + message[3]))
+            link, id_ = call.origin
+            if self._is_over(call):
+                link.send(pass_on(id_, message))
+        self.spread.ran(ran, now)
+
+    def _is_over(self, call: Call) -> bool:
+        """The usual end of a call without a session, to which nothing is attached; whether its caller waits for it."""
+        self.done_with(call)
+        if call.answered:
+            return False
+        call.answered = True
+        self.served += 1
+        self._touched.add(call.origin[0])
+        return True
 
     def _result(self, call: Call, body: bytes, meta: m.Map) -> None:
-        """The usual end of a call without a session, to which nothing is attached: `answer` and no value between."""
+        """A call without a session ran, and more is said of it than a plain answer has."""
         link, id_ = call.origin
-        self.calls.pop(call.serial, None)
-        if call.holds:
-            call.holds = False
-            link.inflight -= 1
-            if call.heavy:
-                self._burden.drop(link, call.heavy)
-        if not call.answered:
-            call.answered = True
-            self.served += 1
+        if self._is_over(call):
             if call.sent_to is not None:
                 self.spread.ended(call, trio.current_time(), meta)
             link.send(encode_result(id_, body, meta if link.role != "node" else self._with_load(call, link, meta)))
-            self._touched.add(link)
 
     def _session_answer(self, call: Call, message: m.Result | m.Error, now: float) -> None:
         assert call.session is not None
@@ -368,7 +373,7 @@ class Relay:
             call.holds = False
             call.origin[0].inflight -= 1
             if call.heavy:
-                self._burden.drop(call.origin[0], call.heavy)
+                self.entrance.burden.drop(call.origin[0], call.heavy)
 
     def send_answer(self, answer: fx.Answer) -> None:
         """To one caller; what comes later is for nobody."""

@@ -41,6 +41,8 @@ class Spread:
         self._under_way = UnderWay(node, self.balancer)
         self._sent = self._under_way.sent
         self.ended = self._under_way.ended
+        self.ran = self._under_way.ran
+        self.send_elsewhere = self._under_way.sent_elsewhere
 
     def load(self, function: str) -> Load | None:
         """This node's figures of a function it runs."""
@@ -66,8 +68,7 @@ class Spread:
 
     def another(self, call: Call, now: float) -> str | None:
         """The node for a call that this one does not run; None when all of them are overloaded."""
-        others = self._router.others(call.function)
-        return self._sent(call, self.balancer.choose(call.function, others, now), now)
+        return self.send_elsewhere(call, self._router.others(call.function), now)
 
     def _may_leave(self, call: Call) -> bool:
         if call.session is None:

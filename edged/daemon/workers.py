@@ -6,6 +6,7 @@ is told to whoever used it: the pool, or the session it belonged to.
 
 import logging
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -14,7 +15,7 @@ from edged.core.calls import Call
 from edged.core.records import SessionKey
 from edged_protocol import messages as m
 from edged_protocol.errors import Code
-from edged_protocol.limits import MAX_BODY
+from edged_protocol.plain import opened
 
 from .deployed import Deployed, Done, Worker
 from .farewell import Farewell
@@ -229,21 +230,16 @@ class Workers:
         if worker in self.farewell.leaving:
             return
         now = trio.current_time()
-        done: list[Done] = []
-        for message in messages:
-            if type(message) is m.Result or type(message) is m.Error:
-                one = self._taken(worker, message)
-                if one is not None:
-                    done.append(one)
-                    continue
-                if link.closed:
-                    break
-            if done:  # all that is said counts in the order in which it is said
-                self._finished(worker, done, now)
-                done = []
-            self._received_rare(worker, message, now)
-        if done:
-            self._finished(worker, done, now)
+        for kind, run in groupby(messages, type):  # all that is said counts in the order in which it is said
+            if link.closed:
+                break
+            if kind is m.Plain:
+                self._finished(worker, _plainly(worker, run), now)
+            elif kind is m.Result or kind is m.Error:
+                self._finished(worker, [one for message in run if (one := self._taken(worker, message))], now)
+            else:
+                for message in run:
+                    self._received_rare(worker, message, now)
         if worker.seats is None:
             if worker.function.pool.waiting:
                 self._hungry.add(worker.function)
@@ -253,14 +249,13 @@ class Workers:
                     self._starved.pop(worker.function, None)  # it has had its turn
                     self.end(worker)
 
-    def _taken(self, worker: Worker, message: m.Result | m.Error) -> Done | None:
+    def _taken(self, worker: Worker, message: Any) -> Done | None:
         """The call that is answered, how, and the seconds it ran, if that is said; None: no call, or no answer."""
-        body: Any
-        meta: Any
-        id_, body, meta, _ = message
+        id_, _, meta, _ = message
         run = meta.get("run_us") if type(meta) is dict else None  # of an ERROR it is the text
-        plain = type(run) is int and run >= 0 and len(meta) == 1 and len(body) <= MAX_BODY
-        if not plain and (wrong := breach(message)):
+        if worker.link.closed:
+            return None
+        if wrong := breach(message):
             log.warning("%s: %s", worker.name, wrong)
             worker.container.kill()
             worker.link.cut(wrong)
@@ -269,7 +264,7 @@ class Workers:
         if call is None:
             return None
         seconds = run / 1e6 if type(run) is int and run >= 0 else None
-        return call, message if plain else heeded(message, call.mode), seconds
+        return call, heeded(message, call.mode), seconds
 
     def _received_rare(self, worker: Worker, message: m.Message, now: float) -> None:
         """Anything but the answer of a call."""
@@ -293,6 +288,8 @@ class Workers:
 
     def _finished(self, worker: Worker, done: list[Done], now: float) -> None:
         """These calls were answered."""
+        if not done:
+            return
         if worker.children:
             for call, _, _ in done:
                 self.nested.parent_ended(worker, call)
@@ -362,3 +359,13 @@ class Workers:
             if worker.seats is None and not worker.calls:
                 self.end(worker)
         await self._host.retire(old.spec.hash)
+
+
+def _plainly(worker: Worker, answers: Iterator[Any]) -> list[Done]:
+    """The calls that plain answers end. Of a session's call it is looked into like any other."""
+    done: list[Done] = []
+    for answer in answers:
+        call = worker.calls.pop(answer[0], None)
+        if call is not None:
+            done.append((call, answer if call.session is None else opened(answer), answer[2] / 1e6))
+    return done

@@ -19,6 +19,7 @@ import msgpack  # type: ignore[import-untyped]
 from edged_protocol.codec import no_extension
 from edged_protocol.errors import Code, call_error
 from edged_protocol.limits import MAX_BODY
+from edged_protocol.plain import encode_ran
 
 from .answers import MESSAGE_CHARS, Refused, failed, packed, packed_result, refusal, wrong
 from .beside import Beside
@@ -200,7 +201,12 @@ class Calls:
         new: bytes | None,
         started: float,
     ) -> bytes:
-        meta: dict[str, Any] = {"run_us": round((monotonic() - started) * 1e6)}
+        run_us = round((monotonic() - started) * 1e6)
+        if new is None and session.silent and not method.shared:
+            frame = encode_ran(id_, body, run_us)
+            if frame is not None:
+                return frame
+        meta: dict[str, Any] = {"run_us": run_us}
         if session.preference is not None:
             meta["prefer"] = session.preference
         if session.ending:

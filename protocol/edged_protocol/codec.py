@@ -24,12 +24,6 @@ from .limits import (
 
 _length = struct.Struct(">I").pack
 _pack_frame = msgpack.Packer(use_bin_type=True, autoreset=True).pack
-_head_of_answer = struct.Struct(">xBBIBB").unpack_from
-"""Type, "uint32", id, "bin8", its length."""
-
-_BODY_AT = 9
-_RUN_US = b"\x81\xa6run_us"
-_SHORTEST = _BODY_AT + len(_RUN_US) + 1
 
 UNPACKABLE = (TypeError, ValueError, OverflowError, RecursionError)
 UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException)
@@ -149,22 +143,6 @@ def decode(frame: bytes) -> m.Message:
         _value(fields, MAX_DEPTH)
         raise UnknownType(fields)
     return build(fields)
-
-
-def decode_answer(frame: bytes) -> m.Message:
-    """The same, in half the time for a RESULT as containers write the answers of short calls: an id of four bytes, a
-    body of less than 256, the microseconds it ran."""
-    if len(frame) < _SHORTEST or frame[0] != 0x94:
-        return decode(frame)
-    kind, wide, id_, short, size = _head_of_answer(frame)
-    end = _BODY_AT + size
-    at = end + len(_RUN_US)
-    left = len(frame) - at
-    if kind != 17 or wide != 0xCE or short != 0xC4 or not 1 <= left <= 2 or frame[end:at] != _RUN_US:
-        return decode(frame)
-    if frame[at] >= 0x80 if left == 1 else frame[at] != 0xCC:
-        return decode(frame)
-    return _new(m.Result, (id_, frame[_BODY_AT:end], {"run_us": frame[-1]}, None))
 
 
 class UnknownType(RemoteProtocolError):

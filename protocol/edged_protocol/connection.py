@@ -25,8 +25,8 @@ class Connection:
         self._out = b"" if hello is None else encode(m.Hello({"proto": PROTO, **hello}))
         self._reader = FrameReader(MAX_FRAME_HANDSHAKE)
         self.established = False
-        self.decode = decode
-        """One frame; `decode_answer` where the other end is a container."""
+        self.decode: Callable[[bytes], m.Message] = decode
+        """One frame; another reader where the other end is a container or a node (`plain`)."""
         self.max_frame = MAX_FRAME
         """Largest frame the other end takes."""
 

@@ -63,6 +63,16 @@ class Result(NamedTuple):
     blob: bytes | None = None
 
 
+class Plain(NamedTuple):
+    """A Result that is passed on as it came (`plain`): `packed` is its body, of a node's answer its meta too, as bytes. Of a
+    container `queue_us` is 0."""
+
+    id: int
+    packed: bytes
+    run_us: int
+    queue_us: int
+
+
 class Error(NamedTuple):
     """It failed; the hundreds of `code` say how much is known."""
 
@@ -111,6 +121,7 @@ Message = (
     | Pong
     | Invoke
     | Result
+    | Plain
     | Error
     | Cancel
     | Request

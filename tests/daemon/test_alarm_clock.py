@@ -44,13 +44,14 @@ class Rig:
         self.router = Router("a")
         self.router.serves(["clock"], ["clock"])
         self.relay = SimpleNamespace(
-            router=self.router, peers={}, seats={}, draining=False, settle=lambda: None, invoke=self._invoke
+            router=self.router, peers={}, seats={}, draining=False, settle=lambda: None, entrance=SimpleNamespace(take=self._take)
         )
         store = SimpleNamespace(submit=lambda op, done: self.asked.append((op, done)))
         timers = SimpleNamespace(call_at=self._plan)
         self.clock = AlarmClock("a", self.relay, store, timers)  # type: ignore[arg-type]
 
-    def _invoke(self, link: Any, message: m.Invoke, now: float) -> None:
+    def _take(self, link: Any, messages: list[m.Invoke], now: float) -> None:
+        (message,) = messages
         self.inside = link
         self.calls.append(message)
 

@@ -39,14 +39,14 @@ class Node:
         self.routed: list[m.Invoke] = []
         self.stolen: list[Call] = []
         self.given_up: list[Call] = []
-        self.long_calls = self
+        self.long_calls = self.entrance = self
 
     def touch(self, link: Link) -> None:
         """It has something to send."""
 
-    def invoke(self, link: Link, message: m.Invoke, now: float, among: list[Call]) -> None:
-        self.routed.append(message)
-        among.append(a_call(100 + message.id, message.function, message.session))
+    def take(self, link: Link, messages: list[m.Invoke], now: float, among: list[Call]) -> None:
+        self.routed += messages
+        among += [a_call(100 + message.id, message.function, message.session) for message in messages]
 
     def steal(self, call: Call, now: float) -> None:
         self.stolen.append(call)

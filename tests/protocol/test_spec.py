@@ -9,7 +9,7 @@ import pytest
 from support.vectors import load, message_of, value_of
 
 from edged.core import records, window
-from edged.daemon import bundles, descriptors, link, relay, verbs
+from edged.daemon import bundles, descriptors, entrance, link, verbs
 from edged.daemon.session_verbs import STEPS
 from edged.daemon.stores.wire import VERBS as STORE_VERBS
 from edged_protocol import bundle, limits
@@ -26,7 +26,7 @@ BOUNDS = {
     "write": link.WRITE_SECONDS,
     "unsent bytes": link.MAX_PENDING_OUT,
     "connections": descriptors.MAX_CONNECTIONS,
-    "calls in hand": relay.MAX_CALLS,
+    "calls in hand": entrance.MAX_CALLS,
     "control verb": verbs.VERB_SECONDS,
     "retries attached": window.MAX_ATTACHED,
     "remembered answer": window.MAX_REMEMBERED_BODY,

@@ -5,7 +5,7 @@ difference: of itself it knows the figures exactly. Refuses to know connections,
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ..chance import Chance
 from .budget import Budget
@@ -95,11 +95,33 @@ class Balancer:
             here.report(load, now)
             if here.skipped <= now:
                 among.append(here)
+        return self._picked(known, among, here, now)
+
+    def _picked(
+        self, known: _Function, among: list[Destination], here: Destination | None, now: float
+    ) -> str | None:
         if len(among) < 2:
             return among[0].name if among else None
         # Where every slot is a session's own, a call would wait for one of them to leave.
         among = [one for one in among if one.roomy] or among
         return known.policy.choose(among, here if here in among else None, now).name
+
+    def send_elsewhere(self, function: str, others: Sequence[str], now: float) -> str | None:
+        """`choose` for a call that this node cannot run, and `sent`."""
+        known = self._functions.get(function) or self._function(function)
+        destinations = known.destinations
+        if len(others) == 1:
+            one = destinations[others[0]]
+            if one.skipped > now:
+                return None
+        else:
+            name = self._picked(known, [one for node in others if (one := destinations[node]).skipped <= now], None, now)
+            if name is None:
+                return None
+            one = destinations[name]
+        one.sent += 1
+        one.inflight += 1
+        return one.name
 
     def onward(self, function: str, others: Iterable[str], now: float) -> str | None:
         """The node for a call that another broker sent here and that would have to wait: figures there were older than
@@ -122,20 +144,21 @@ class Balancer:
         one = self._function(function).destinations[node]
         one.inflight = max(0, one.inflight - 1)
 
-    def answered(self, function: str, node: str, seconds: float, there: float, now: float) -> None:
-        """It ran, and is out of the way: it took `seconds` in all, of these `there` in the queue and running."""
+    def answered(self, function: str, node: str, seconds: float, there: float, now: float, calls: int = 1) -> None:
+        """It ran, and is out of the way: it took `seconds` in all, of these `there` in the queue and running. So did
+        several that were answered in one moment, in the mean."""
         known = self._functions.get(function) or self._function(function)
         one = known.destinations[node]
-        if one.inflight > 0:
-            one.inflight -= 1
+        one.inflight = one.inflight - calls if one.inflight > calls else 0
         way = seconds - there if seconds > there else 0.0
         if one.weight is None or now - one.weighed > OLD:
             one.weight, one.rtt = seconds, way
         else:
-            one.weight = ALPHA * one.weight + (1 - ALPHA) * seconds
-            one.rtt = ALPHA * one.rtt + (1 - ALPHA) * way
+            kept = ALPHA**calls
+            one.weight = kept * one.weight + (1 - kept) * seconds
+            one.rtt = kept * one.rtt + (1 - kept) * way
         one.weighed = now
-        self._budgets[node].succeeded()
+        self._budgets[node].succeeded(calls)
         known.policy.replied(one, known.destinations.values(), now)
 
     def heard(self, function: str, node: str, load: Load, now: float) -> None:

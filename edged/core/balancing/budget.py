@@ -11,10 +11,10 @@ class Budget:
     def __init__(self) -> None:
         self._tokens = FULL
 
-    def succeeded(self) -> None:
-        """A call was answered."""
+    def succeeded(self, calls: int = 1) -> None:
+        """Calls were answered."""
         if self._tokens < FULL:
-            self._tokens = min(FULL, self._tokens + EARNED)
+            self._tokens = min(FULL, self._tokens + calls * EARNED)
 
     def take(self) -> bool:
         """Whether one more second try may be made; then it is paid for."""

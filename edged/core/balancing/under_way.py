@@ -5,6 +5,7 @@ order. Refuses to choose a node, and to know how a call gets there. The alternat
 is away, would cost each of its calls a round trip more.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..calls import Call
@@ -38,6 +39,32 @@ class UnderWay:
         if call.session is not None:
             self._away.setdefault((call.function, call.session), []).append(call)
         return node
+
+    def sent_elsewhere(self, call: Call, others: Sequence[str], now: float) -> str | None:
+        """The other node where a call runs that this one cannot run, chosen and `sent`; None: all are overloaded."""
+        if call.sent_to is not None:
+            self.ended(call, now, None)
+        node = self._balancer.send_elsewhere(call.function, others, now)
+        if node is not None:
+            call.sent_to, call.sent_at = node, now
+            if call.session is not None:
+                self._away.setdefault((call.function, call.session), []).append(call)
+        return node
+
+    def ran(self, done: Iterable[tuple[Call, int]], now: float) -> None:
+        """Calls without a session that were answered in one moment, each with the microseconds that it was queued and
+        ran: counted together."""
+        sums: dict[tuple[str, str], list[float]] = {}
+        for call, there in done:
+            node = call.sent_to
+            if node is not None:
+                call.sent_to = None
+                row = sums.get((call.function, node)) or sums.setdefault((call.function, node), [0, 0.0, 0])
+                row[0] += 1
+                row[1] += now - call.sent_at
+                row[2] += there
+        for (function, node), (calls, seconds, micros) in sums.items():
+            self._balancer.answered(function, node, seconds / calls, micros / calls / 1e6, now, int(calls))
 
     def ended(self, call: Call, now: float, meta: dict[str, Any] | None) -> None:
         """The call is out of the way, if it was chosen a node for; `meta` of its RESULT, if it ran."""
