@@ -11,6 +11,7 @@ Here alone it is known which call runs, so `started` of all its calls is set her
 
 from collections import deque
 from collections.abc import Collection, Iterable
+from itertools import islice
 
 from .calls import Call
 from .pools import MAX_HELD, PREFETCH, SHORTEST
@@ -76,13 +77,20 @@ class Turns:
 
     def finished(self, done: Iterable[tuple[Call, float | None]], now: float) -> None:
         """The container has answered these; each took it so many seconds, if it has said so."""
+        held = self._held
         for call, said in done:
-            if call in self._held:
-                self._held.remove(call)
-                seconds = said if said is not None else now - (call.started or now)
+            if call in held:
+                held.remove(call)
+                call.started = call.started or now
+                seconds = now - call.started if said is None else said
                 self._service = max(SHORTEST, seconds, 0.7 * self._service + 0.3 * seconds)
-        for number, call in enumerate(self._held):
-            call.started = 0.0 if number else call.started or now
+        if held:
+            held[0].started = held[0].started or now
+
+    def behind(self) -> None:
+        """What was given ahead has not begun, though it may be the first of its own session now."""
+        for call in islice(self._held, 1, None):
+            call.started = 0.0
 
     def withdraw(self, session: str | None) -> list[Call]:
         """The session has left: what waits of it is dropped. The calls given ahead of it that have not begun."""

@@ -180,11 +180,14 @@ class Own:
             self._answered([(call, m.Error(call.serial, Code.DEADLINE_EXCEEDED, "expired before it ran", over), None) for call in dropped], now)
 
     def finished(self, worker: Worker, done: list[Done], now: float) -> None:
-        """A shared container has answered these calls, and their sessions know."""
-        if worker.turns is None or worker.seats is None:
-            return
-        worker.turns.finished([(call, seconds) for call, _, seconds in done], now)
-        self._give(worker, worker.turns, now)
+        """A shared container has answered these calls: their sessions are told, and the next ones are handed over."""
+        turns = worker.turns
+        assert turns is not None, "nobody else's call comes between those of a session's very own container"
+        turns.finished([(call, seconds) for call, _, seconds in done], now)
+        self._answered(done, now)
+        turns.behind()
+        if worker.seats is not None:
+            self._give(worker, turns, now)
 
     def look_after(self, now: float) -> None:
         """Once a second: end shared containers that are stuck. A call of a session that has left has nobody else to look

@@ -295,10 +295,10 @@ class Workers:
                 self.nested.parent_ended(worker, call)
         if worker.seats is None:
             worker.function.pool.finished(worker, [(call, seconds) for call, _, seconds in done], now)
-            self._answered(done, now)
-        else:
-            self._answered(done, now)
+        elif worker.turns is not None:
             self.own.finished(worker, done, now)
+            return
+        self._answered(done, now)
 
     def _ended(self, worker: Worker) -> None:
         self.farewell.ended(worker)

@@ -116,9 +116,11 @@ def test_only_the_call_that_runs_has_begun(sessions: list[str], answered: int) -
         call.started = 5.0
     given_ = turns.give(6.0)[0]
     done, left = given_[:answered], given_[answered:]
+    turns.finished([(call, None) for call in done], 7.0)
+    assert all(call.started for call in done)
     for call in left:
         call.started = 7.0
-    turns.finished([(call, None) for call in done], 7.0)
+    turns.behind()
     assert [call.started for call in left] == [7.0] * bool(left) + [0.0] * (len(left) - 1)
     assert turns.running is (left[0] if left else None)
 

@@ -295,8 +295,7 @@ class Node:
         else:
 
             def ended(ran: Ran) -> None:
-                self._ran(seat, call, ran)
-                sharing.finished(call)
+                sharing.finished(call, lambda: self._ran(seat, call, ran))
 
             sharing.run(call, lambda: container.call(call, allowed, self.later(ended)))
 

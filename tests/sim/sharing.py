@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 NEIGHBOURS = ("n1", "n2", "n3")
 
 
+def _nothing() -> None:
+    """What a neighbour's session makes of an answer."""
+
+
 class Sharing:
     """`run` for each call of the session; `over` is told of those whose turn came too late."""
 
@@ -40,7 +44,7 @@ class Sharing:
     def _neighbours(self) -> None:
         while self._chance.random() < 0.4:
             call = Call(None, next(self._serials), "f", self._chance.choice(NEIGHBOURS), "", None, 0.0, 1e9, b"", None)
-            self._add(call, lambda call=call: self._container.other(self._node.later(lambda: self.finished(call))))  # type: ignore[misc]
+            self._add(call, lambda call=call: self._container.other(self._node.later(lambda: self.finished(call, _nothing))))  # type: ignore[misc]
 
     def _add(self, call: Call, start: Callable[[], None]) -> None:
         self._starts[call.serial] = start
@@ -66,8 +70,10 @@ class Sharing:
         elif running is call:
             self._node.mesh.clock.after(ends - now, self._node.later(self._look_at), call)
 
-    def finished(self, call: Call) -> None:
-        """The container has answered a call, and its session knows."""
+    def finished(self, call: Call, tell: Callable[[], None]) -> None:
+        """The container has answered a call; `tell` its session."""
         self._turns.finished([(call, 1e-6 if self._short else 1.0)], self._node.mesh.clock.now)
+        tell()
+        self._turns.behind()
         if self._container.alive:
             self._give()
