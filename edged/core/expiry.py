@@ -22,10 +22,11 @@ Point = tuple[int, int]
 
 
 class Expiry:
-    """Of one function: `look` at each page of its records, `begin` before the first."""
+    """Of one function, or of all sessions that have `ended`: `look` at each page of records, `begin` before the first."""
 
-    def __init__(self, ttl: float) -> None:
+    def __init__(self, ttl: float, *, ended: bool = False) -> None:
         self._ttl = ttl
+        self._ended = ended
         self._watched: dict[SessionKey, tuple[Point, float]] = {}
         self._met: dict[SessionKey, tuple[Point, float]] = {}
 
@@ -34,7 +35,7 @@ class Expiry:
         self._watched, self._met = self._met, {}
 
     def look(self, rows: Iterable[tuple[SessionKey, Record]], wall: float, now: float) -> list[tuple[SessionKey, Point]]:
-        """The sessions to end, each only if it still has that epoch and version. `wall`: Unix seconds."""
+        """The sessions to end, or the records to let go, each only if it still has that epoch and version. `wall`: Unix seconds."""
         found = []
         for key, record in rows:
             if not self._left_alone(record, wall) or len(self._met) >= MOST_WATCHED:
@@ -48,4 +49,4 @@ class Expiry:
 
     def _left_alone(self, record: Record, wall: float) -> bool:
         old = record.updated + self._ttl <= wall
-        return old and not record.ended and alarms_of(record.alarms).due is None
+        return old and record.ended == self._ended and alarms_of(record.alarms).due is None

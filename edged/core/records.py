@@ -26,6 +26,14 @@ ENDED = 0
 """The `schema` of a session that has ended: no state has it. What is left is the epoch, so that one begun again has a
 higher one, and the outcomes that a retry may still ask for."""
 
+ENDED_SECONDS = 7 * 86_400.0
+"""For so long that stays: a program repeats a call within its deadline, a person after a weekend. Then a session of that name
+is a new one, whose epochs begin again."""
+
+SEEN_SECONDS = 6 * 86_400.0
+"""For so long nodes and clients, each by its own clock, remember the epoch at which they met a session: shorter, so that none
+takes a new session for an old one that has gone back."""
+
 
 class SessionKey(NamedTuple):
     """One session of one function."""

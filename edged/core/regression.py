@@ -4,7 +4,7 @@ Decides which sessions are frozen: those whose record is lower than this node ha
 accepts what the store has now. Refuses to know how a store comes to that: restored from a copy, failed over to a
 replica that lagged, emptied. Each node remembers what it was told itself; a counter in the store was the
 alternative, and cannot say which sessions lost something. What it does not see: a session that no node which
-still runs had to do with, and one that was written anew up to where it had been before anybody looked.
+still runs had to do with within SEEN_SECONDS, and one that was written anew up to where it had been before anybody looked.
 """
 
 from collections import OrderedDict
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from .records import (
     MAX_PAGE,
+    SEEN_SECONDS,
     Forget,
     Listed,
     ListSessions,
@@ -19,6 +20,7 @@ from .records import (
     Loaded,
     Op,
     Outcome,
+    Record,
     SessionKey,
     Write,
     Written,
@@ -29,6 +31,14 @@ MAX_SEEN = 16_384
 
 Point = tuple[int, int]
 """Epoch and version: an absent record has (0, 0)."""
+
+
+class _Sight(NamedTuple):
+    """How a session was met last; of one that has ended, `at` is when that was seen first."""
+
+    point: Point
+    ended: bool
+    at: float
 
 
 class Regression(NamedTuple):
@@ -50,45 +60,56 @@ class Guard:
 
     def __init__(self, limit: int = MAX_SEEN) -> None:
         self._limit = limit
-        self._seen: OrderedDict[SessionKey, Point] = OrderedDict()
+        self._seen: OrderedDict[SessionKey, _Sight] = OrderedDict()
         self.frozen: dict[SessionKey, Regression] = {}
         """Sessions that neither read nor write, the oldest finding first."""
 
-    def look(self, op: Op, outcome: Outcome) -> Regression | None:
-        """What is wrong with the record that `outcome` tells of, if anything is."""
+    def look(self, op: Op, outcome: Outcome, now: float) -> Regression | None:
+        """What is wrong with the record that `outcome` tells of, if anything is. `now`: of a clock that goes on in suspend."""
         if not isinstance(op, Load | Write | Forget) or not isinstance(outcome, Loaded | Written):
             return None
         if isinstance(op, Forget) and isinstance(outcome, Written) and outcome.won:
             self._seen.pop(op.key, None)
             return None
         record = outcome.record if isinstance(outcome, Loaded) else outcome.current
-        return self._compare(op.key, (record.epoch, record.version) if record is not None else (0, 0))
+        return self._compare(op.key, record, now)
 
-    def audit(self, op: ListSessions, listed: Listed) -> list[Regression]:
+    def audit(self, op: ListSessions, listed: Listed, now: float) -> list[Regression]:
         """What a page of all sessions shows to have gone back: those that it should have and has not, too."""
-        rows = {key: (record.epoch, record.version) for key, record in listed.rows}
+        self._forget_old(now)
+        rows = dict(listed.rows)
         more = len(listed.rows) >= min(op.limit, MAX_PAGE)
         checked = [key for key in self._seen if op.after is None or key > op.after]
         if more:
             checked = [key for key in checked if key <= listed.rows[-1][0]]
-        found = [self._compare(key, rows.get(key, (0, 0))) for key in checked]
+        found = [self._compare(key, rows.get(key), now) for key in checked]
         return [regression for regression in found if regression is not None]
 
-    def _compare(self, key: SessionKey, found: Point) -> Regression | None:
-        seen = self._seen.get(key, (0, 0))
-        if found >= seen:
-            self._remember(key, found)
+    def _compare(self, key: SessionKey, record: Record | None, now: float) -> Regression | None:
+        self._forget_old(now)
+        seen, found = self._seen.get(key), (record.epoch, record.version) if record is not None else (0, 0)
+        if seen is None or found >= seen.point:
+            if record is not None:
+                self._remember(key, record, seen, now)
             return None
-        regression = Regression(key, seen, found)
+        if record is None and seen.ended:  # what was left of it has had its time
+            del self._seen[key]
+            return None
+        regression = Regression(key, seen.point, found)
         if len(self.frozen) < self._limit:
             self.frozen[key] = regression
             del self._seen[key]
         return regression
 
-    def _remember(self, key: SessionKey, found: Point) -> None:
-        if found == (0, 0):
+    def _forget_old(self, now: float) -> None:
+        while self._seen and now - next(iter(self._seen.values())).at > SEEN_SECONDS:
+            self._seen.popitem(last=False)
+
+    def _remember(self, key: SessionKey, record: Record, seen: _Sight | None, now: float) -> None:
+        point = record.epoch, record.version
+        if seen is not None and record.ended and (seen.ended, seen.point) == (True, point):
             return
-        self._seen[key] = found
+        self._seen[key] = _Sight(point, record.ended, now)
         self._seen.move_to_end(key)
         if len(self._seen) > self._limit:
             self._seen.popitem(last=False)

@@ -25,6 +25,7 @@ from edged.core.records import (
 )
 from edged.core.regression import Guard, Regression
 
+from .hub import boottime
 from .stores import Store, StoreStatistics, answer_soon
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class GuardedStore:
         self._store.submit(op, done)
 
     def _answered(self, op: Op, done: Done, outcome: Outcome) -> None:
-        regression = self._guard.look(op, outcome)
+        regression = self._guard.look(op, outcome, boottime())
         if regression is not None:
             self._tell(regression)
             won = isinstance(outcome, Written) and outcome.won
@@ -98,7 +99,7 @@ class GuardedStore:
         outcomes: list[Outcome] = []
 
         def done(outcome: Outcome) -> None:
-            for regression in self._guard.audit(op, outcome) if isinstance(outcome, Listed) else ():
+            for regression in self._guard.audit(op, outcome, boottime()) if isinstance(outcome, Listed) else ():
                 self._tell(regression)
             outcomes.append(outcome)
             answered.set()

@@ -333,7 +333,7 @@ class Client:
 
     def _answered(self, line: Line, ticket: Ticket, message: Answering, now: float) -> None:
         told = ticket.epoch_in(message)
-        error = (self._fence.refuses(*told) if told is not None else None) or ticket.accept(message)
+        error = (self._fence.refuses(*told, now) if told is not None else None) or ticket.accept(message)
         if error is None and not ticket.complete:
             ticket.progress(now)
             self._book.arm(ticket, ticket.deadline)

@@ -30,6 +30,9 @@ BURST = MAX_INFLIGHT
 MAX_FENCED = 4096
 """Sessions whose highest epoch is remembered: 1.3 MB when full."""
 
+FENCED_SECONDS = 6 * 86_400.0
+"""For so long after the last answer: a session that has ended is forgotten a day later, and one of that name begins anew."""
+
 
 class Chance(Protocol):
     """Where pauses get their jitter from; `random.Random` is one."""
@@ -102,7 +105,7 @@ class Fence:
     """The highest epoch seen of each session, the least recently used forgotten first."""
 
     def __init__(self) -> None:
-        self._highest: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._highest: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
         self.refused = 0
         """Answers that were none."""
 
@@ -111,21 +114,23 @@ class Fence:
 
     def highest(self, session: tuple[str, str]) -> int:
         """The highest epoch seen of (function, session key), or -1."""
-        return self._highest.get(session, -1)
+        return self._highest.get(session, (-1, 0.0))[0]
 
-    def admits(self, session: tuple[str, str], epoch: int) -> bool:
+    def admits(self, session: tuple[str, str], epoch: int, now: float) -> bool:
         """Whether an answer of that epoch counts; if so it is remembered."""
+        while self._highest and now - next(iter(self._highest.values()))[1] > FENCED_SECONDS:
+            self._highest.popitem(last=False)
         if epoch < self.highest(session):
             return False
-        self._highest[session] = epoch
+        self._highest[session] = epoch, now
         self._highest.move_to_end(session)
         if len(self._highest) > MAX_FENCED:
             self._highest.popitem(last=False)
         return True
 
-    def refuses(self, session: tuple[str, str], epoch: int) -> CallError | None:
+    def refuses(self, session: tuple[str, str], epoch: int, now: float) -> CallError | None:
         """An error for an answer from before the last change of owner that was seen."""
-        if self.admits(session, epoch):
+        if self.admits(session, epoch, now):
             return None
         self.refused += 1
         text = f"answered at epoch {epoch}, but {self.highest(session)} was seen"

@@ -68,6 +68,15 @@ def test_what_has_ended_or_waits_for_an_alarm_does_not_expire(spared: Record) ->
     assert [looked(expiry, dead, 1e9, 1000.0 + 100.0 * step) for step in range(2)] == [False, True]
 
 
+def test_what_has_ended_is_let_go_after_its_time() -> None:
+    """By the same two clocks; sessions that live are none of it."""
+    expiry = Expiry(TTL, ended=True)
+    assert not looked(expiry, record(schema=ENDED), TTL - 1, 0.0)
+    assert not looked(expiry, record(schema=ENDED), TTL, 1.0)
+    assert looked(expiry, record(schema=ENDED), TTL + 60, 1.0 + WATCHED_SECONDS)
+    assert not any(looked(expiry, record(), 1e9, 100.0 * step) for step in range(2, 5))
+
+
 def test_what_is_watched_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those beyond the bound have their turn when the first have gone."""
     monkeypatch.setattr(module, "MOST_WATCHED", 2)

@@ -1,9 +1,14 @@
 """A store that goes back: what is frozen, and what is not."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.core.records import (
+    ENDED,
+    ENDED_SECONDS,
+    SEEN_SECONDS,
     Forget,
     Listed,
     ListSessions,
@@ -27,9 +32,10 @@ def record(point: Point) -> Record | None:
     return Record(epoch, "remote", None, None, version, None, b"", False, 1, 0.0, None) if any(point) else None
 
 
-def read(guard: Guard, point: Point, key: SessionKey = KEY) -> Regression | None:
+def read(guard: Guard, point: Point, key: SessionKey = KEY, now: float = 0.0, *, ended: bool = False) -> Regression | None:
     """This node reads `point`."""
-    return guard.look(Load(key), Loaded(record(point)))
+    found = record(point)
+    return guard.look(Load(key), Loaded(replace(found, schema=ENDED) if found and ended else found), now)
 
 
 @given(st.lists(POINTS))
@@ -49,17 +55,17 @@ def test_every_answer_that_tells_of_the_record_counts() -> None:
     """Won, lost and forgotten alike; a failed operation and one about no session say nothing."""
     guard = Guard()
     forget = Forget(KEY, 2, 5)
-    assert guard.look(forget, Written(False, record((2, 5)))) is None
-    assert guard.look(forget, StoreFailed(None, "?")) is None
-    assert guard.look(ReadLeases(), Loaded(None)) is None
-    assert guard.look(forget, Written(False, record((2, 4)))) == Regression(KEY, (2, 5), (2, 4))
+    assert guard.look(forget, Written(False, record((2, 5))), 0.0) is None
+    assert guard.look(forget, StoreFailed(None, "?"), 0.0) is None
+    assert guard.look(ReadLeases(), Loaded(None), 0.0) is None
+    assert guard.look(forget, Written(False, record((2, 4))), 0.0) == Regression(KEY, (2, 5), (2, 4))
 
 
 def test_a_session_that_was_ended_may_begin_anew() -> None:
     """What this node forgot itself is no regression."""
     guard = Guard()
     read(guard, (2, 5))
-    assert guard.look(Forget(KEY, 2, 5), Written(True)) is None
+    assert guard.look(Forget(KEY, 2, 5), Written(True), 0.0) is None
     assert read(guard, (0, 0)) is None
     assert read(guard, (1, 1)) is None
 
@@ -87,10 +93,10 @@ def test_a_listing_shows_all_that_went_back() -> None:
     for key in (d, c, b, a):
         read(guard, (1, 5), key)
     first = ListSessions(limit=2)
-    assert guard.audit(first, listed((a, (1, 5)), (SessionKey("f", "b0"), (9, 9)))) == [Regression(b, (1, 5), (0, 0))]
+    assert guard.audit(first, listed((a, (1, 5)), (SessionKey("f", "b0"), (9, 9))), 0.0) == [Regression(b, (1, 5), (0, 0))]
     rest = first._replace(after=SessionKey("f", "b0"))
     gone = [Regression(d, (1, 5), (0, 0)), Regression(c, (1, 5), (1, 4))]
-    assert guard.audit(rest, listed((c, (1, 4)))) == gone
+    assert guard.audit(rest, listed((c, (1, 4))), 0.0) == gone
     assert set(guard.frozen) == {b, c, d}
     assert read(guard, (1, 6), a) is None
 
@@ -109,3 +115,30 @@ def test_memory_is_bounded_and_the_refusal_is_not() -> None:
     for _ in range(2):
         assert read(guard, (1, 1), keys[3]) is not None
     assert list(guard.frozen) == keys[:2]
+
+
+def test_what_is_left_of_an_ended_session_may_go() -> None:
+    """Another node lets go of its record: absent is right then, and the next of that name begins at nothing. A session that had not
+    ended has to be there, and one that has does not come back to life."""
+    guard = Guard()
+    read(guard, (3, 0), ended=True)
+    assert read(guard, (0, 0)) is None
+    assert read(guard, (0, 1)) is None
+    assert read(guard, (0, 0)) == Regression(KEY, (0, 1), (0, 0))
+    other = SessionKey("counter", "two")
+    read(guard, (3, 0), other, ended=True)
+    assert read(guard, (2, 9), other) == Regression(other, (3, 0), (2, 9))
+
+
+def test_a_session_that_was_not_met_for_long_is_forgotten() -> None:
+    """It may have ended, and what was left of it gone, without this node's hearing of it; of one that has ended the time runs from
+    its end on, however often it is looked at."""
+    guard = Guard()
+    ended = SessionKey("counter", "ended")
+    read(guard, (2, 5), now=0.0)
+    read(guard, (3, 0), ended, 1.0, ended=True)
+    read(guard, (3, 0), ended, SEEN_SECONDS, ended=True)
+    assert read(guard, (0, 1), now=SEEN_SECONDS + 0.5) is None
+    assert read(guard, (0, 1), ended, SEEN_SECONDS + 2.0) is None
+    assert read(guard, (0, 0), now=2 * SEEN_SECONDS) == Regression(KEY, (0, 1), (0, 0))
+    assert SEEN_SECONDS + 3600 < ENDED_SECONDS

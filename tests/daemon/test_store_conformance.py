@@ -312,6 +312,28 @@ async def test_a_session_may_begin_anew(opened: Open) -> None:
     assert (record.epoch, record.version, record.state, record.deltas, record.floor) == (2, 0, b"", (), True)
 
 
+async def test_what_has_ended_is_forgotten_unless_it_began_again(opened: Open) -> None:
+    """With the epoch, the window and the place in listings; whoever would forget what has begun again is refused."""
+    end = write(3, state=b"", schema=ENDED)._replace(epoch=3, version=0)
+    async with opened() as store:
+        await won(store, write(1, entry(1)))
+        await won(store, write(2, entry(2)))
+        ended = await won(store, end)
+        assert ended.current is not None and ended.current.ended
+        again = write(1, entry(3))._replace(expect_epoch=3, expect_version=0, epoch=3)
+        await won(store, again)
+        refused = await ask(store, Forget(KEY, 3, 0))
+        assert isinstance(refused, Written) and not refused.won and refused.current is not None
+        assert (refused.current.epoch, refused.current.version) == (3, 1)
+        await won(store, end._replace(expect_epoch=3, expect_version=1, epoch=4))
+        assert await ask(store, Forget(KEY, 4, 0)) == Written(True)
+    async with opened() as store:
+        assert await loaded(store) == Loaded(None, ())
+        assert await ask(store, ListSessions()) == Listed(())
+        await won(store, write(1, entry(1)))
+        assert [e.call_id for e in (await loaded(store)).results] == [entry(1).call_id]
+
+
 async def test_chosen_results_can_be_asked_for(opened: Open) -> None:
     """Load with call ids gives those that are remembered, and the record as always."""
     async with opened() as store:

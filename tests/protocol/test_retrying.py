@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from edged_protocol import retrying
 from edged_protocol.errors import Code, call_error, outcome_of
-from edged_protocol.retrying import BURST, RATE, Budget, Fence, Verdict, pause_after, verdict_on
+from edged_protocol.retrying import (
+    BURST,
+    FENCED_SECONDS,
+    RATE,
+    Budget,
+    Fence,
+    Verdict,
+    pause_after,
+    verdict_on,
+)
 
 VERDICTS = {"not_run_retry": Verdict.AGAIN, "unknown": Verdict.IN_DOUBT}
 
@@ -76,10 +85,20 @@ def test_the_fence_admits_no_lower_epoch_and_forgets_the_oldest(
     """Per session the epoch never falls; what was not used for longest is forgotten first."""
     monkeypatch.setattr(retrying, "MAX_FENCED", 2)
     fence = Fence()
-    assert fence.admits(("f", "a"), 3)
-    assert not fence.admits(("f", "a"), 2)
-    assert fence.admits(("f", "b"), 0)
-    assert fence.admits(("f", "a"), 3)
-    assert fence.admits(("f", "c"), 1)
+    assert fence.admits(("f", "a"), 3, 0.0)
+    assert not fence.admits(("f", "a"), 2, 0.0)
+    assert fence.admits(("f", "b"), 0, 0.0)
+    assert fence.admits(("f", "a"), 3, 0.0)
+    assert fence.admits(("f", "c"), 1, 0.0)
     assert len(fence) == 2
     assert (fence.highest(("f", "a")), fence.highest(("f", "b"))) == (3, -1)
+
+
+def test_the_fence_forgets_what_may_have_begun_anew() -> None:
+    """Six days after the last answer of a session: a day later the mesh has forgotten one that ended."""
+    fence = Fence()
+    assert fence.admits(("f", "a"), 3, 0.0)
+    assert fence.admits(("f", "b"), 3, 10.0)
+    assert not fence.admits(("f", "a"), 0, FENCED_SECONDS)
+    assert fence.admits(("f", "a"), 0, FENCED_SECONDS + 1)
+    assert not fence.admits(("f", "b"), 0, FENCED_SECONDS + 2)
