@@ -27,8 +27,9 @@ class Wire:
         self._sock = socket.create_connection((host, int(port)), timeout=60)
         self._connection = Connection.dialer({"role": "device", "name": "wire"})
         self._sock.sendall(self._connection.outgoing())
-        self.answers: dict[int, m.Message] = {}
+        self.answers: dict[int, m.Result | m.Error] = {}
         self.farewell = ""
+        self.pongs = 0
         while not self._connection.established:
             assert self.read(), "closed by the node"
 
@@ -42,9 +43,18 @@ class Wire:
                 self.answers[message.id] = message
             elif isinstance(message, m.GoAway):
                 self.farewell = message.reason
+            elif isinstance(message, m.Pong):
+                self.pongs += 1
         return bool(data)
 
-    def answer(self, id_: int) -> m.Message:
+    def barrier(self) -> None:
+        """Until the node has looked at all that was sent."""
+        before = self.pongs
+        self.send(m.Ping(before))
+        while self.pongs == before:
+            assert self.read(), "closed by the node"
+
+    def answer(self, id_: int) -> m.Result | m.Error:
         while id_ not in self.answers:
             assert self.read(), "closed by the node"
         return self.answers[id_]
@@ -56,6 +66,17 @@ class Wire:
 def sleep(id_: int, seconds: float, session: str | None = None, timeout_ms: int = 60_000) -> m.Invoke:
     call_id = id_.to_bytes(16, "big") if session else None
     return m.Invoke(id_, "sleeper", session, "sleep", call_id, timeout_ms, pack([seconds]))
+
+
+def hold(id_: int, until_: Path, timeout_ms: int = 60_000) -> m.Invoke:
+    """A call that ends when that file is there."""
+    return m.Invoke(id_, "sleeper", None, "hold", None, timeout_ms, pack([str(until_)]))
+
+
+def pool(address: str) -> dict[str, int]:
+    """The function's, of the node that runs it."""
+    found: dict[str, int] = edgectl(address, "top")["load"][-1]["functions"].get("sleeper", {})
+    return found
 
 
 def one_container(nodes: Nodes, root: Path, *names: str) -> None:
@@ -77,14 +98,14 @@ def test_a_cancelled_call_that_waits_is_dropped(nodes: Nodes, tmp_path: Path, en
     that runs is answered as ever."""
     one_container(nodes, tmp_path, "n1", "broker")
     with closing(Wire(nodes.addresses[entrance])) as wire:
-        wire.send(sleep(1, 1.0), sleep(2, 30.0), sleep(3, 0.0))
-        n1 = nodes.addresses["n1"]
-        until(lambda: edgectl(n1, "top")["load"][-1]["functions"].get("sleeper", {}).get("queued") == 2)
+        wire.send(hold(1, tmp_path / "go"), sleep(2, 30.0), sleep(3, 0.0))
+        until(lambda: pool(nodes.addresses["n1"]).get("queued") == 2)
         wire.send(m.Cancel(1), m.Cancel(2))
         answer = wire.answer(2)
         assert isinstance(answer, m.Error)
         assert (answer.code, answer.meta and answer.meta.get("ran")) == (401, False)
         assert 1 not in wire.answers, "it runs on"
+        (tmp_path / "go").touch()
         assert isinstance(wire.answer(3), m.Result), "it would have waited for half a minute"
         assert isinstance(wire.answer(1), m.Result)
 
@@ -93,12 +114,13 @@ def test_a_storm_of_cancels_ends_its_connection(nodes: Nodes, tmp_path: Path) ->
     """Calls that are begun and cancelled over and over cost the one who does it the connection, nobody else."""
     one_container(nodes, tmp_path, "n1")
     with closing(WireClient(nodes.addresses["n1"])) as witness, closing(Wire(nodes.addresses["n1"])) as wire:
-        wire.send(sleep(1, 2.0))
-        until(lambda: edgectl(nodes.addresses["n1"], "top")["load"][0]["functions"]["sleeper"]["busy"] == 1)
+        wire.send(hold(1, tmp_path / "go"))
+        until(lambda: pool(nodes.addresses["n1"])["busy"] == 1)
         wire.send(*[m.Cancel(1)] * 300)
         while wire.read():
             pass
         assert wire.farewell == "too_many_cancels"
+        (tmp_path / "go").touch()
         assert witness.call("sleeper", None, "sleep", 0) == "n1"
 
 
@@ -107,10 +129,10 @@ def test_a_full_pool_refuses_a_whole_session_queue(nodes: Nodes, tmp_path: Path)
     one_container(nodes, tmp_path, "n1")
     address = nodes.addresses["n1"]
     with closing(Wire(address)) as first, closing(Wire(address)) as second, closing(Wire(address)) as third:
-        first.send(*[sleep(n, 5.0) for n in range(1, 251)])
-        second.send(*[sleep(n, 5.0) for n in range(1, 101)])
-        until(lambda: edgectl(address, "top")["load"][0]["functions"].get("sleeper", {}).get("queued", 0) >= 299)
-        third.send(sleep(300, 5.0), sleep(301, 5.0), *[sleep(n, 0.0, "s") for n in range(1, 201)])
+        first.send(*[hold(n, tmp_path / "go") for n in range(1, 251)])
+        second.send(*[hold(n, tmp_path / "go") for n in range(1, 101)])
+        until(lambda: (figures := pool(address)).get("busy") == 1 and figures["queued"] >= 299)
+        third.send(hold(300, tmp_path / "go"), hold(301, tmp_path / "go"), *[sleep(n, 0.0, "s") for n in range(1, 201)])
         for n in range(1, 201):
             answer = third.answer(n)
             assert isinstance(answer, m.Error)
@@ -121,6 +143,8 @@ def test_without_a_timeout_the_functions_deadline_counts(nodes: Nodes, tmp_path:
     """timeout_ms 0 is no deadline that has passed: a short call is answered, a long one 401."""
     one_container(nodes, tmp_path, "n1")
     with closing(Wire(nodes.addresses["n1"])) as wire:
+        wire.send(sleep(3, 0.0))
+        assert isinstance(wire.answer(3), m.Result), "now there is a container, whose start nobody waits for"
         wire.send(sleep(1, 0.0, timeout_ms=0))
         assert isinstance(wire.answer(1), m.Result)
         wire.send(sleep(2, 3.0, timeout_ms=0))
@@ -166,21 +190,26 @@ def test_a_call_counts_as_in_flight_until_its_work_ends(nodes: Nodes, tmp_path: 
     is place again. Those that had not begun are out of the way at once."""
     manifest = tmp_path / "sleeper" / "function.toml"
     shutil.copytree(SLEEPER, tmp_path / "sleeper")
-    manifest.write_text(manifest.read_text().replace("max = 2", "max = 8"))
+    manifest.write_text(manifest.read_text().replace("max = 2", "min = 8\nmax = 8"))
     address = nodes.start("n1", containers=8)
     deploy(address, tmp_path / "sleeper")
+    until(lambda: edgectl(address, "status")["containers"]["used"] == 8)
     with closing(Wire(address)) as wire:
-        # Eight of them run for two seconds; the others are dropped at their deadline.
-        wire.send(*[sleep(n, 2.0, timeout_ms=1000) for n in range(1, MAX_INFLIGHT + 1)])
+        # Those that a container takes in time run on, nearly always eight; the others are dropped at their deadline.
+        wire.send(*[hold(n, tmp_path / "go", timeout_ms=1000) for n in range(1, MAX_INFLIGHT + 1)])
         for n in range(1, MAX_INFLIGHT + 1):
             late = wire.answer(n)
             assert isinstance(late, m.Error)
             assert late.code == 401
         wire.send(*[sleep(1000 + n, 0.0) for n in range(MAX_INFLIGHT)])
+        wire.barrier()
+        refused = [answer.code for answer in wire.answers.values() if answer.id > 1000 and isinstance(answer, m.Error)]
+        assert set(refused) == {101}
+        until(lambda: pool(address)["busy"] == len(refused))
+        (tmp_path / "go").touch()
         answers = [wire.answer(1000 + n) for n in range(MAX_INFLIGHT)]
-        refused = [answer for answer in answers if isinstance(answer, m.Error)]
-        assert [answer.code for answer in refused] == [101] * 8
-        until(lambda: edgectl(address, "top")["load"][0]["functions"]["sleeper"]["busy"] == 0)
+        assert sum(isinstance(answer, m.Result) for answer in answers) == MAX_INFLIGHT - len(refused)
+        until(lambda: pool(address)["busy"] == 0)
         wire.send(*[sleep(2000 + n, 0.0) for n in range(MAX_INFLIGHT)])
         assert all(isinstance(wire.answer(2000 + n), m.Result) for n in range(MAX_INFLIGHT))
 
@@ -189,12 +218,13 @@ def test_a_session_goes_on_after_a_call_that_expired_in_the_pools_queue(nodes: N
     """Its call waited for a container when its time was over: that one was not run, the next one is."""
     one_container(nodes, tmp_path, "n1")
     with closing(Wire(nodes.addresses["n1"])) as wire:
-        wire.send(sleep(1, 3.0))
-        until(lambda: edgectl(nodes.addresses["n1"], "top")["load"][0]["functions"]["sleeper"]["busy"] == 1)
+        wire.send(hold(1, tmp_path / "go"))
+        until(lambda: pool(nodes.addresses["n1"])["busy"] == 1)
         wire.send(sleep(2, 0.0, "s", timeout_ms=100), sleep(3, 0.0, "s"))
         expired = wire.answer(2)
         assert isinstance(expired, m.Error)
         assert (expired.code, expired.meta and expired.meta.get("ran")) == (401, False)
+        (tmp_path / "go").touch()
         assert isinstance(wire.answer(3), m.Result)
 
 
@@ -204,9 +234,12 @@ def test_a_function_that_waits_gets_the_slot_that_another_no_longer_needs(nodes:
     deploy(nodes.addresses["n1"], SLEEPER.parents[3] / "configs" / "functions" / "echo")
     served_by(nodes.addresses["n1"], "echo", 1)
     with closing(Wire(nodes.addresses["n1"])) as wire:
-        wire.send(sleep(1, 4.0))
-        until(lambda: edgectl(nodes.addresses["n1"], "top")["load"][0]["functions"]["sleeper"]["busy"] == 1)
-        wire.send(m.Invoke(2, "echo", None, "call", None, 20_000, pack([7])))
+        wire.send(hold(1, tmp_path / "go"))
+        until(lambda: pool(nodes.addresses["n1"])["busy"] == 1)
+        wire.send(m.Invoke(2, "echo", None, "call", None, 60_000, pack([7])))
+        wire.barrier()
+        assert 2 not in wire.answers
+        (tmp_path / "go").touch()
         assert isinstance(wire.answer(2), m.Result), "it waited until its deadline beside an idle container"
         assert isinstance(wire.answer(1), m.Result)
 
