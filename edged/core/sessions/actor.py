@@ -164,7 +164,8 @@ class Actor:
         self.copy: Copy | None = None
         self.arrival: Arrival | None = None
         # `closing`: it is the session's end. `over`: its function has said that it ends, which nothing takes back.
-        self.forced = self.frozen = self.dwells = self.closing = self.over = False
+        # `hinted`: somebody has spoken of a higher epoch, and the record has not been read since.
+        self.forced = self.frozen = self.dwells = self.closing = self.over = self.hinted = False
         self.after = After()
         # What the write that ends the ownership brings, and whether the store then has everything.
         self.part = Part()
@@ -243,7 +244,7 @@ class Actor:
         self.copy = self.arrival = None
         self.window = Window(self.rules.dedup)
         self.alarms, self.alarmed = NONE, False
-        self.doubtful = self.closing = self.over = False
+        self.doubtful = self.closing = self.over = self.hinted = False
         self.after = After()
         self.number()
 

@@ -46,11 +46,15 @@ def lapsed(actor: Actor, now: float) -> list[Effect]:
 
 
 def lapsed_again(actor: Actor, now: float) -> list[Effect]:
-    """FENCED: an answer to what was asked before is worth nothing any more."""
-    if may_serve(actor):
+    """FENCED: an answer to what was asked before is worth nothing any more. Where the function does not wait for a lease,
+    it is served as before the renewal: its record could not be read, and may not be for as long as this node is cut off."""
+    if not may_serve(actor):
+        actor.number()
+        return [fenced(call) for call in actor.waiting()]
+    if actor.hinted:
         return []
     actor.number()
-    return [fenced(call) for call in actor.waiting()]
+    return serve(actor, now)
 
 
 def renewed(actor: Actor, now: float) -> list[Effect]:
@@ -61,6 +65,7 @@ def renewed(actor: Actor, now: float) -> list[Effect]:
 def higher_epoch(actor: Actor, now: float) -> list[Effect]:
     """OWNING: somebody speaks of a higher epoch than ours."""
     effects = _fence(actor)
+    actor.hinted = True
     return effects if actor.leases.good else effects + verify(actor, now)
 
 
@@ -84,6 +89,7 @@ def verified(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     """FENCED: still ours, somebody else's, or no answer yet."""
     if isinstance(outcome, StoreFailed):
         return [Timer(VERIFY_POLL, actor.number())]
+    actor.hinted = False
     record = outcome.record
     if record is None or (record.epoch, record.owner_boot) != (actor.epoch, actor.boot):
         return superseded(actor)
