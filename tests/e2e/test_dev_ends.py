@@ -27,8 +27,9 @@ def ended(pid: int) -> bool:
 )
 def test_no_node_outlives_its_mesh(tmp_path: Path, number: int, status: int) -> None:
     """The terminal is closed, somebody kills it, or it quits: the nodes end, and with the terminal in order."""
+    as_in_a_terminal = ["env", "--default-signal=HUP,QUIT"]  # `nohup` and a script's `&` have the tests ignore them
     process = subprocess.Popen(
-        [sys.executable, "-m", "edged.cli", "dev", "--nodes", "2"],
+        [*as_in_a_terminal, sys.executable, "-m", "edged.cli", "dev", "--nodes", "2"],
         env={**os.environ, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         start_new_session=True,
