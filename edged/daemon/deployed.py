@@ -118,6 +118,11 @@ class Deployed:
         """Names of its methods that change nothing, once a container has said so."""
         self.takes = Takes(spec.manifest.state.schema, None)
 
+    def imported(self, upgrades: bool | None) -> None:
+        """What its import has told; None: nothing."""
+        if upgrades is not None:
+            self.takes = self.takes._replace(upgrades=upgrades)
+
     def heard(self, info: m.Map) -> None:
         """A container of it has said HELLO."""
         self.shared.update(shared_methods(info))

@@ -148,9 +148,11 @@ class Host:
         zygote.kill("the zygote did not answer")
         raise StartFailed(f"the zygote did not answer in {START_SECONDS:g} s")
 
-    async def warm(self, spec: Spec) -> None:
-        """Import that version, start no container. Raises StartFailed."""
-        await self._zygote(spec).settled()
+    async def warm(self, spec: Spec) -> bool | None:
+        """Import that version, start no container; whether it upgrades older states, if that is known. Raises StartFailed."""
+        zygote = self._zygote(spec)
+        await zygote.settled()
+        return zygote.upgrades
 
     async def retire(self, hash_: str) -> None:
         """Start no more of that version; its containers run on."""

@@ -73,7 +73,8 @@ class Renewal:
         worker, version = self._relay.seats[key].container, self._workers.served.version_for(*key)
         if version is None or not isinstance(worker, Worker):
             return ""
-        return version.takes.refusal(worker.function.takes.schema)
+        takes = version.takes if version.takes.upgrades is not None else version.takes._replace(upgrades=False)
+        return takes.refusal(worker.function.takes.schema)
 
     def _put_off(self, key: SessionKey, reason: str) -> None:
         self._failed[key] = trio.current_time() + AGAIN_SECONDS

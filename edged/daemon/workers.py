@@ -337,10 +337,14 @@ class Workers:
     async def deploy(self, spec: Spec, canary: Spec | None = None, share: int = 0) -> None:
         """Serve `spec` from now on, and `canary` to `share` per cent. Raises StartFailed when one of them
         cannot be imported: then nothing has changed."""
+        told: dict[str, bool | None] = {}
         for fresh in filter(None, (spec, canary)):
             if self.slots.total:
-                await self._host.warm(fresh)
-        for old in self.served.put(spec, canary, share):
+                told[fresh.hash] = await self._host.warm(fresh)
+        gone = self.served.put(spec, canary, share)
+        for version in self.served.versions():
+            version.imported(told.get(version.spec.hash))
+        for old in gone:
             await self._retire(old)
         self.feed(self.served.functions[spec.manifest.name], trio.current_time())
 

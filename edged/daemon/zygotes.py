@@ -84,6 +84,8 @@ class Zygote:
         self.reason = ""
         """Why it is not there any more; empty while it is, and after an orderly end."""
         self.ready = False
+        self.upgrades: bool | None = None
+        """Whether its function has an upgrade for older states; None: its containers will say."""
         self.retired = False
         self.gone = trio.Event()
 
@@ -173,6 +175,7 @@ class Zygote:
         elif kind == "refused":
             self._refused(rest[0], rest[1])
         elif kind == "ready":
+            self.upgrades = None if rest[0] is None else bool(rest[0])
             self.ready = True
             self._settled.set()
         else:

@@ -6,7 +6,7 @@ Decides nothing: the daemon asks over FD (a SEQPACKET socket, one msgpack list p
 forks, reaps and tells. It holds no session, no key and no listening socket, and has one thread only.
 
 daemon to zygote                        zygote to daemon
-["setup", {…}]                          ["ready"] or ["failed", traceback tail]
+["setup", {…}]                          ["ready", has @fn.upgrade] or ["failed", traceback tail]
 ["fork", serial, name] + [socket, log]  ["forked", serial, pid] + [pidfd] or ["refused", serial, why]
 ["retire"]: no more forks,              ["exited", pid, wait status]
   exit with the last container
@@ -140,7 +140,7 @@ class Zygote:
         except BaseException as error:  # noqa: BLE001 - a module may raise anything, SystemExit too
             self._tell(["failed", traceback_tail(_from_bundle(error, self._setup.path))])
             return False
-        self._tell(["ready"])
+        self._tell(["ready", None if self._function is None else self._function.hook("upgrade") is not None])
         return True
 
     def _import(self) -> None:
