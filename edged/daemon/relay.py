@@ -309,12 +309,18 @@ class Relay:
 
     def _is_over(self, call: Call) -> bool:
         """The usual end of a call without a session, to which nothing is attached; whether its caller waits for it."""
-        self.done_with(call)
+        link = call.origin[0]
+        self.calls.pop(call.serial, None)  # `done_with`, without a call of a function for each
+        if call.holds:
+            call.holds = False
+            link.inflight -= 1
+            if call.heavy:
+                self.entrance.burden.drop(link, call.heavy)
         if call.answered:
             return False
         call.answered = True
         self.served += 1
-        self._touched.add(call.origin[0])
+        self._touched.add(link)
         return True
 
     def _result(self, call: Call, body: bytes, meta: m.Map) -> None:

@@ -149,10 +149,13 @@ class Workers:
 
     def feed(self, function: Deployed, now: float) -> None:
         """Hand over what can run, start what is missing."""
+        fed: set[Link] = set()
         for worker, call in function.pool.assign(now):
             assert isinstance(worker, Worker)
             worker.invoke(call, now)
-            self._touch(worker.link)
+            fed.add(worker.link)
+        for link in fed:
+            self._touch(link)
         for _ in range(function.pool.wanted(now)):
             if not self._start_for_pool(function):
                 self._starved[function] = None

@@ -63,11 +63,6 @@ class Session:
         self.alarms: dict[str, list[Any] | None] | None = None
 
     @property
-    def silent(self) -> bool:
-        """Whether the handler has asked for nothing beside its result."""
-        return self.preference is None and not self.ending and self.alarms is None
-
-    @property
     def state(self) -> Any:
         """The session's state; changes count once the handler has returned."""
         if self._state is None:

@@ -138,6 +138,8 @@ def decode(frame: bytes) -> m.Message:
     if type(fields) is not list or not fields:
         raise RemoteProtocolError("bad_frame", "not an array")
     kind = fields[0]
+    if kind == 16 and type(kind) is int:
+        return _invoke(fields)
     build = _BUILDERS.get(kind) if type(kind) is int else None
     if build is None:
         _value(fields, MAX_DEPTH)
