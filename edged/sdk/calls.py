@@ -65,7 +65,7 @@ class Calls:
     def _is_a_fork(self) -> None:
         self._forked = True
 
-    async def invoke(self, message: list[Any], arrived: float, beside: bool) -> bytes:
+    async def invoke(self, message: list[Any], arrived: float, beside: bool) -> bytes:  # noqa: PLR0912 - each call passes here
         """One INVOKE: it leaves its result and all its changes, or a refusal and none. `beside`: a reader, on a copy."""
         if len(message) == 9:  # the usual form
             _, id_, _, key, name, call_id, timeout, body, meta = message
