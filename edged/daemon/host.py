@@ -22,7 +22,7 @@ from edged.core.manifest import Manifest
 from edged.sdk.launch import become_subreaper
 
 from .cgroups import Cgroups
-from .loglines import read_lines
+from .loglines import Pace, read_lines
 from .orphans import find_orphans, reap, reap_group
 from .zygotes import Exit, StartFailed, Zygote, both_ends
 
@@ -118,6 +118,7 @@ class Host:
 
     def __init__(self, log: Callable[[str, str, bytes], None], cgroups: Cgroups) -> None:
         self._log = log
+        self._pace = Pace()
         self._cgroups = cgroups
         self._nursery: trio.Nursery | None = None
         self._zygotes: dict[str, Zygote] = {}
@@ -188,7 +189,7 @@ class Host:
             "cpu": manifest.limits.cpu,
             "cgroup": self._cgroups.path,
         }
-        zygote = Zygote(setup, partial(self._log, manifest.name, "zygote"))
+        zygote = Zygote(setup, partial(self._log, manifest.name, "zygote"), self._pace)
         self._zygotes[spec.hash] = zygote
         self._running.add(zygote)
         self._nursery.start_soon(_contained, partial(self._keep, zygote, spec))
@@ -254,7 +255,7 @@ class Host:
         """Read what it prints and wait for its end; cancelled, end it."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(read_lines, log_fd, partial(self._log, function, container.name))
+                nursery.start_soon(read_lines, log_fd, partial(self._log, function, container.name), self._pace)
                 try:
                     await trio.lowlevel.wait_readable(pidfd)
                 finally:

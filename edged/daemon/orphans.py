@@ -7,12 +7,6 @@ of its own, whose environment a zygote made, is; nobody else may be touched.
 import contextlib
 import os
 import signal
-from typing import NamedTuple
-
-
-class _Child(NamedTuple):
-    pid: int
-    zombie: bool
 
 
 def reap(pidfd: int) -> int | None:
@@ -39,39 +33,49 @@ def reap_group(pid: int, pidfd: int) -> int | None:
 
 
 def find_orphans(known: set[int], token: str) -> list[int]:
-    """pidfds of adopted children that belong to nobody any more; the living ones are killed."""
+    """pidfds of adopted children that belong to nobody any more; the living ones are killed.
+
+    One that is just ending has no environment any more and is no zombie yet: it is nobody's to kill, and will be to reap.
+    """
     found = []
-    for child in _adopted():
-        if child.pid in known or not (child.zombie or _is_ours(child.pid, token)):
+    for pid in _adopted() - known:
+        variables = _environment(pid)
+        ours = _is_ours(variables, token)
+        if variables and not ours:
             continue
         with contextlib.suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(child.pid)
+            pidfd = os.pidfd_open(pid)
             found.append(pidfd)
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            if ours:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     return found
 
 
-def _adopted() -> list[_Child]:
+def _adopted() -> set[int]:
     """Children of this process in sessions other than its own."""
     ours, session = os.getpid(), os.getsid(0)
-    children = []
+    children = set()
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
             # pid (command, which may hold anything) state parent group session ...
-            state, parent, _, sid = file.read().rpartition(b")")[2].split()[:4]
+            _, parent, _, sid = file.read().rpartition(b")")[2].split()[:4]
             if int(parent) == ours and int(sid) != session:
-                children.append(_Child(int(name), state == b"Z"))
+                children.add(int(name))
     return children
 
 
-def _is_ours(pid: int, token: str) -> bool:
-    """Whether its environment is that of the zygote's forks, or of a program or child of a container."""
+def _environment(pid: int) -> list[bytes]:
+    """The variables a process began with; none of one that is ending or has ended."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            variables = file.read().split(b"\0")
+            return file.read().split(b"\0")[:-1]
     except OSError:
-        return False
+        return []
+
+
+def _is_ours(variables: list[bytes], token: str) -> bool:
+    """Whether they are those of the zygote's forks, or of a program or child of a container."""
     mine = b"EDGED_ZYGOTE=" + token.encode()
     return mine in variables or any(item.startswith(b"EDGED_FUNCTION=") for item in variables)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgpack  # type: ignore[import-untyped]
 import trio
 
-from .loglines import Emit, read_lines
+from .loglines import Emit, Pace, read_lines
 
 PACKET = 16 * 1024
 """No packet is longer: a traceback tail is the largest part."""
@@ -68,9 +68,10 @@ class _Start:
 class Zygote:
     """One zygote process; `run` lives as long as it does."""
 
-    def __init__(self, setup: dict[str, Any], emit: Emit) -> None:
+    def __init__(self, setup: dict[str, Any], emit: Emit, pace: Pace) -> None:
         self._setup = setup
         self._emit = emit
+        self._pace = pace
         self._serials = itertools.count(1)
         self._starts: dict[int, _Start] = {}
         self._exits: dict[int, Exit] = {}
@@ -107,7 +108,7 @@ class Zygote:
             with theirs:
                 await self._spawn(theirs.fileno(), log_end)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(read_lines, log, self._emit)
+                nursery.start_soon(read_lines, log, self._emit, self._pace)
                 try:
                     await self._converse(control)
                 except trio.Cancelled:
