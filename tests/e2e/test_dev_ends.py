@@ -37,12 +37,18 @@ def test_no_node_outlives_its_mesh(tmp_path: Path, number: int, status: int) -> 
     assert process.stdout is not None
     with process.stdout:
         rows = json.loads(process.stdout.readline())["nodes"]
-    with closing(WireClient(rows[0]["address"], "operator")) as operator:
-        operator.deploy(COUNTER)
-        operator.request("session.localize", {"function": "counter", "session": "a"})
-    process.send_signal(number)
-    assert process.wait(PATIENCE) == status
-    until(lambda: all(ended(row["pid"]) for row in rows))
+    try:
+        with closing(WireClient(rows[0]["address"], "operator")) as operator:
+            operator.deploy(COUNTER)
+            operator.request("session.localize", {"function": "counter", "session": "a"})
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == status
+        until(lambda: all(ended(row["pid"]) for row in rows))
+    finally:
+        for pid in (process.pid, *(row["pid"] for row in rows)):
+            if not ended(pid):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
     assert list(tmp_path.iterdir()) == [] or status
 
 
