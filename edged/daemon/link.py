@@ -29,6 +29,11 @@ AT_ONCE = 32
 """Messages of one read that are handled before what came of them is written: whoever is next on their way works on them
 while the others are handled. At 16 the additional writes cost as much as that gains."""
 
+MANY = 512
+LITTLE = 8 * 1024
+"""So many messages of one read are tiny, and somebody's flood or a burst: then less is read of that connection at a time, since
+all others wait for 64 KiB of them longer than for any call."""
+
 HANDSHAKE_SECONDS = 3.0
 """A stranger that has not said HELLO by then is cut."""
 
@@ -65,6 +70,7 @@ class Link:
         """Queue one or more whole frames; nothing but the append of a list, because each call passes here twice."""
         self._out: list[bytes | memoryview] = []
         self._pending = 0
+        self._chunk = READ_CHUNK
         self._blocked = False
         self._scope: trio.CancelScope | None = None
         self._nursery: trio.Nursery | None = None
@@ -126,7 +132,7 @@ class Link:
     def readable(self) -> None:
         """Take one read's worth of bytes and handle the messages it completes."""
         try:
-            data = self._sock.recv(READ_CHUNK)
+            data = self._sock.recv(self._chunk)
         except BlockingIOError:
             return
         except OSError as error:
@@ -143,9 +149,12 @@ class Link:
             messages = self._connection.receive(data)
             self._out_handshake()
             if len(messages) > AT_ONCE:
+                self._chunk = LITTLE if len(messages) > MANY else READ_CHUNK
                 self._handle_in_parts(messages)
-            elif messages:
-                self._handle(self, messages)
+            else:
+                self._chunk = READ_CHUNK
+                if messages:
+                    self._handle(self, messages)
         except ProtocolError as error:
             self.goaway(error.reason)
             log.info("%s: %s", self.name or "a stranger", error)

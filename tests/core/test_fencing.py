@@ -113,3 +113,15 @@ def test_whoever_heard_of_a_higher_epoch_waits_for_the_record(on_partition: str)
     owner.renews()
     assert owner.seat.state is S.LOCAL
     assert owner.code() == 0
+
+
+def test_a_move_of_a_fenced_session_is_refused_with_the_reason() -> None:
+    """Whoever asks learns that the lease is what is missing, not that it moves already."""
+    owner = Owner("fence")
+    owner.reachable = False
+    owner.lapses()
+    owner.renews()
+    assert owner.seat.state is S.FENCED
+    [done] = owner.seat.want("externalize", "operator", "", b"m" * 16, owner.now)
+    assert isinstance(done, fx.Done)
+    assert (done.code, done.message) == (103, "the session is not served: a could not renew its lease")

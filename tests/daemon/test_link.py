@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from edged.daemon.hub import Hub
-from edged.daemon.link import AT_ONCE, Link
+from edged.daemon.link import AT_ONCE, LITTLE, MANY, Link
 from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.connection import Connection
@@ -70,6 +70,24 @@ def test_many_messages_are_handled_in_parts(ends: tuple[Read, socket.socket]) ->
     assert [len(part) for part in read.parts] == [AT_ONCE, AT_ONCE, 1]
     assert numbers(read.parts) == list(range(2 * AT_ONCE + 1))
     assert read.settled == [1, 2, 3]
+
+
+def test_a_flood_of_tiny_messages_is_read_a_little_at_a_time(ends: tuple[Read, socket.socket]) -> None:
+    """All others wait for what one read brings: after a read of very many the next is short, until there are few again."""
+    read, there = ends
+    ping = encode(m.Ping(1))
+    few = ping * (LITTLE // len(ping) + AT_ONCE)
+    there.sendall(ping * (MANY + 1))
+    read.link.readable()
+    read.parts.clear()
+    there.sendall(few)
+    read.link.readable()
+    assert len(numbers(read.parts)) == LITTLE // len(ping)
+    read.link.readable()
+    read.parts.clear()
+    there.sendall(few)
+    read.link.readable()
+    assert len(numbers(read.parts)) == len(few) // len(ping)
 
 
 def test_a_connection_that_was_cut_brings_no_more(ends: tuple[Read, socket.socket]) -> None:

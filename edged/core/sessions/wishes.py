@@ -23,6 +23,8 @@ def want(actor: Actor, wish: Wish, now: float) -> list[Effect]:
 
 def why_not(actor: Actor, move: str, target: str, dwells: bool, now: float) -> tuple[int, str] | None:
     """Code and reason why a move cannot begin."""
+    if actor.state is S.FENCED:
+        return 103, f"the session is not served: {actor.node} could not renew its lease"
     if actor.wish is not None or (actor.state not in SERVING_REMOTE and actor.state is not S.LOCAL):
         return 103, "the session is moving already"
     mode = "remote" if move == "externalize" else "local"
