@@ -4,7 +4,9 @@ Those with a `token` are answered through the method of the seat that their comm
 token; an answer under another token is late and changes nothing.
 """
 
-from typing import Any, NamedTuple
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple, get_args
 
 from .calls import Call
 from .records import Entry
@@ -153,3 +155,10 @@ Effect = (
     | Aside
     | Noted
 )
+
+
+def carried_out_by(node: type[Any]) -> dict[type[Effect], Callable[[Any, Any, Any], None]]:
+    """For each effect the method of `node` with its name, which gets the seat and the effect: `_run_own` for RunOwn. Raises
+    AttributeError for one that is missing: every node, real or not, carries out all of them."""
+    names = {kind: re.sub("(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower() for kind in get_args(Effect)}
+    return {kind: getattr(node, f"_{name}") for kind, name in names.items()}

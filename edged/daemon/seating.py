@@ -199,23 +199,7 @@ class Seating:
         )
 
 
-PERFORM: dict[type[fx.Effect], Callable[[Seating, Seat, Any], None]] = {
-    fx.Answer: Seating._answer,
-    fx.Ask: Seating._ask,
-    fx.Control: Seating._control,
-    fx.Done: Seating._done,
-    fx.Due: Seating._due,
-    fx.Forward: Seating._forward,
-    fx.Located: Seating._located,
-    fx.Aside: Seating._aside,
-    fx.Noted: Seating._noted,
-    fx.Release: Seating._release,
-    fx.RunOwn: Seating._run_own,
-    fx.RunPool: Seating._run_pool,
-    fx.Start: Seating._start,
-    fx.Tell: Seating._tell,
-    fx.Timer: Seating._timer,
-}
+PERFORM = fx.carried_out_by(Seating)
 
 
 def rules_of(version: Deployed) -> Rules:

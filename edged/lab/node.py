@@ -237,10 +237,10 @@ class Node:
             if isinstance(call.origin, Visit):
                 self.mesh.refused(call.origin, 401)
 
-    def _answered(self, seat: Seat, effect: fx.Answer) -> None:
+    def _answer(self, seat: Seat, effect: fx.Answer) -> None:
         self.answer(effect)
 
-    def _forwarded(self, seat: Seat, effect: fx.Forward) -> None:
+    def _forward(self, seat: Seat, effect: fx.Forward) -> None:
         call = effect.call
         if call.answered:
             self.calls.pop(call.serial, None)
@@ -375,20 +375,4 @@ class Node:
                 self.mesh.refused(call.origin, 403)
 
 
-PERFORM: dict[type, Callable[[Node, Seat, Any], None]] = {
-    fx.Answer: Node._answered,
-    fx.Forward: Node._forwarded,
-    fx.RunOwn: Node._run_own,
-    fx.RunPool: Node._run_pool,
-    fx.Start: Node._start,
-    fx.Control: Node._control,
-    fx.Release: Node._release,
-    fx.Tell: Node._tell,
-    fx.Timer: Node._timer,
-    fx.Ask: Node._ask,
-    fx.Located: Node._located,
-    fx.Done: Node._done,
-    fx.Due: Node._due,
-    fx.Aside: Node._aside,
-    fx.Noted: Node._noted,
-}
+PERFORM = fx.carried_out_by(Node)

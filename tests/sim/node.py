@@ -206,7 +206,7 @@ class Node:
 
     # Calls
 
-    def _answered(self, seat: Seat, answer: fx.Answer) -> None:
+    def _answer(self, seat: Seat, answer: fx.Answer) -> None:
         owns = seat.local or seat.closing or seat.over  # the answer before the end leaves in the step that writes it
         memory = seat.container.state if owns and seat.container is not None else b""
         call, record = answer.call, self.mesh.store.record
@@ -358,7 +358,7 @@ class Node:
         """Whoever forwarded a call here learns of this node's end."""
         return self.mesh.watchers.setdefault(self.boot, [])
 
-    def _send_on(self, seat: Seat, effect: fx.Forward) -> None:
+    def _forward(self, seat: Seat, effect: fx.Forward) -> None:
         call = effect.call
         if call.answered:
             self.calls.pop(call.serial, None)
@@ -437,20 +437,4 @@ class Node:
             effect.asker(effect.code, effect.message, effect.result)
 
 
-PERFORM: dict[type, Callable[[Node, Seat, Any], None]] = {
-    fx.Answer: Node._answered,
-    fx.Forward: Node._send_on,
-    fx.RunOwn: Node._run_own,
-    fx.RunPool: Node._run_pool,
-    fx.Start: Node._start,
-    fx.Control: Node._control,
-    fx.Release: Node._release,
-    fx.Tell: Node._tell,
-    fx.Timer: Node._timer,
-    fx.Ask: Node._ask,
-    fx.Located: Node._located,
-    fx.Done: Node._done,
-    fx.Due: Node._due,
-    fx.Aside: Node._aside,
-    fx.Noted: Node._noted,
-}
+PERFORM = fx.carried_out_by(Node)
