@@ -356,4 +356,4 @@ def test_a_node_that_cannot_start_says_why_in_one_line(tmp_path: Path, pipe: Pip
     with running(tmp_path, pipe) as (process, address):
         assert (process.wait(30), address) == (1, "")
     (line,) = logged(pipe)
-    assert line.endswith(f"'{tmp_path}/data'")
+    assert line.endswith(f"nothing can be kept in {tmp_path}/data: File exists")
