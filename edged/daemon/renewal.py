@@ -70,9 +70,10 @@ class Renewal:
 
     def _unfit(self, key: SessionKey) -> str:
         """Why the version that is deployed would not take the session's state: better served by the old one than by none."""
-        worker, version = self._relay.seats[key].container, self._workers.served.version_for(*key)
+        seat, version = self._relay.seats.get(key), self._workers.served.version_for(*key)
+        worker = None if seat is None else seat.container
         if version is None or not isinstance(worker, Worker):
-            return ""
+            return ""  # it has left while others were moved
         takes = version.takes if version.takes.upgrades is not None else version.takes._replace(upgrades=False)
         return takes.refusal(worker.function.takes.schema)
 
