@@ -12,9 +12,11 @@ def said() -> Any:
 
 
 def test_a_container_gets_the_cores_of_its_function_and_no_more(said: Any) -> None:
-    """Busy for a second, one with cpu = 0.25 computes for 0.3 of it at most; the default of 1.0 lets another compute on."""
-    assert 0.1 < said["quarter"]["share"] < 0.3
-    assert said["whole"]["share"] > 0.6
+    """Busy for a second, one with cpu = 0.25 computes for 0.3 of it at most and is made to wait; one with the default of 1.0
+    waits less for each second that it computes."""
+    assert (said["quarter"]["max"], said["whole"]["max"]) == ("25000 100000\n", "100000 100000\n")
+    assert said["quarter"]["share"] < 0.3
+    assert said["quarter"]["waited"] > said["whole"]["waited"]
 
 
 def test_nothing_of_a_container_is_left(said: Any) -> None:
