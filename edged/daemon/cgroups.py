@@ -74,7 +74,7 @@ class Cgroups:
 
 def _prepared(proc: Path = Path("/proc/self")) -> tuple[Path, int]:
     """The daemon's own cgroup, able to have others below it, and the lock on it. Raises NoCgroups, OSError."""
-    path = _own(proc)
+    path = own_cgroup(proc)
     if _attribute(path, "user.delegate") != b"1":
         raise NoCgroups(f"the cgroup {path} is not marked as delegated (systemd: Delegate=cpu, version 251 or newer)")
     if "cpu" not in (path / "cgroup.controllers").read_text().split():
@@ -91,7 +91,7 @@ def _prepared(proc: Path = Path("/proc/self")) -> tuple[Path, int]:
     return path, lock
 
 
-def _own(proc: Path) -> Path:
+def own_cgroup(proc: Path) -> Path:
     """Where the cgroup of this process is mounted. Raises NoCgroups."""
     named = [line[3:] for line in (proc / "cgroup").read_text().splitlines() if line.startswith("0::")]
     for line in (proc / "mountinfo").read_text().splitlines() if named else ():

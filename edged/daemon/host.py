@@ -24,6 +24,7 @@ from edged.sdk.launch import become_subreaper
 from .cgroups import Cgroups
 from .loglines import Pace, read_lines
 from .orphans import find_orphans, reap, reap_group
+from .tasks import tasks_allowed
 from .zygotes import Exit, StartFailed, Zygote, both_ends
 
 __all__ = ["Container", "Host", "Spec", "StartFailed"]
@@ -119,6 +120,7 @@ class Host:
     def __init__(self, log: Callable[[str, str, bytes], None], cgroups: Cgroups) -> None:
         self._log = log
         self._pace = Pace()
+        self._tasks = 0
         self._cgroups = cgroups
         self._nursery: trio.Nursery | None = None
         self._zygotes: dict[str, Zygote] = {}
@@ -129,6 +131,7 @@ class Host:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the processes; cancelled, it ends them all."""
         become_subreaper()
+        self._tasks = await trio.to_thread.run_sync(tasks_allowed)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -185,6 +188,7 @@ class Host:
             "runtime": manifest.runtime,
             "path": spec.path,
             "memory": manifest.limits.memory,
+            "tasks": self._tasks,
             "max_state": manifest.state.max_bytes,
             "cpu": manifest.limits.cpu,
             "cgroup": self._cgroups.path,

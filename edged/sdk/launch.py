@@ -37,6 +37,8 @@ class Limits(NamedTuple):
 
     memory: int
     """Bytes of private writable memory (RLIMIT_DATA: shared pages of the zygote's code do not count)."""
+    tasks: int
+    """Processes and threads of this user that there may be when one more is made; 0: any."""
 
 
 def become_subreaper() -> None:
@@ -59,6 +61,8 @@ def limit_process(limits: Limits) -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS)
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if limits.tasks:
+        resource.setrlimit(resource.RLIMIT_NPROC, (limits.tasks, limits.tasks))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(str(OOM_SCORE))
 

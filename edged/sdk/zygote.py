@@ -56,6 +56,7 @@ class Setup(NamedTuple):
     runtime: str
     path: str
     memory: int
+    tasks: int
     max_state: int
     cpu: float
     cgroup: str
@@ -125,7 +126,7 @@ class Zygote:
     def prepare(self) -> bool:
         """Import the function; whether that worked. The daemon is told either way."""
         launch.become_subreaper()
-        launch.limit_process(launch.Limits(self._setup.memory))
+        launch.limit_process(launch.Limits(self._setup.memory, self._setup.tasks))
         os.chdir(self._setup.path)
         os.environ.clear()
         os.environ.update(self._variables)

@@ -26,7 +26,7 @@ def proc(tmp_path: Path, cgroup: str, mounts: str = MOUNTS) -> Path:
 )
 def test_its_own_cgroup_is_found_where_it_is_mounted(tmp_path: Path, mounts: str, path: str) -> None:
     """Also where only a part of the tree is mounted, or the older hierarchies are there too."""
-    found = cgroups._own(proc(tmp_path, "4:cpu:/\n0::/system.slice/edged.service\n", mounts))
+    found = cgroups.own_cgroup(proc(tmp_path, "4:cpu:/\n0::/system.slice/edged.service\n", mounts))
     assert found == Path(path)
 
 
@@ -34,7 +34,7 @@ def test_its_own_cgroup_is_found_where_it_is_mounted(tmp_path: Path, mounts: str
 def test_without_one_it_says_so(tmp_path: Path, cgroup: str, mounts: str) -> None:
     """No cgroup v2, none mounted, or one that this process is not in."""
     with pytest.raises(NoCgroups, match="no cgroup v2"):
-        cgroups._own(proc(tmp_path, cgroup, mounts))
+        cgroups.own_cgroup(proc(tmp_path, cgroup, mounts))
 
 
 def test_a_cgroup_that_was_not_handed_out_is_not_touched(tmp_path: Path) -> None:

@@ -124,6 +124,7 @@ def surroundings(s: Session) -> dict[str, Any]:
         "cwd": os.getcwd(),
         "session_leader": os.getsid(0) == os.getpid(),
         "limits": [resource.getrlimit(n)[0] for n in (resource.RLIMIT_DATA, resource.RLIMIT_CORE, resource.RLIMIT_NOFILE)],
+        "tasks": resource.getrlimit(resource.RLIMIT_NPROC)[0],
         "random": random.random(),
         "child": subprocess.run(["true"], check=False).returncode,
         "modules": sorted({"trio", "click", "rich", "cryptography"} & set(sys.modules)),
