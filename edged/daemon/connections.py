@@ -196,7 +196,7 @@ class Connections:
                 done.append((waiting, answer))
             elif waiting is not None:
                 self._answered(link, waiting, opened(answer), now)
-        self._relay.pass_on(done, now)
+        self._relay.answers.pass_on(done, now)
 
     def _answered(self, link: Link, waiting: Any, message: m.Result | m.Error, now: float) -> None:
         if type(waiting) is Call:

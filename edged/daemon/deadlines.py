@@ -50,7 +50,7 @@ class Deadlines:
 
     def _over(self, call: Call, why: str) -> None:
         ran = {"ran": False} if call.container is None and call.started == 0.0 else None
-        self._relay.send_answer(fx.Answer(call, 401, b"", why, ran))
+        self._relay.answers.send_answer(fx.Answer(call, 401, b"", why, ran))
         if call.container is None and not call.away:
             self._relay.done_with(call)
             self._relay.expired(call)

@@ -27,6 +27,7 @@ class Entrance:
         self,
         calls: dict[int, Call],
         serials: Iterator[int],
+        burden: Burden,
         measuring: Measuring,
         route: Callable[[Call, float], None],
         refuse: Callable[[Call, int, str], None],
@@ -37,7 +38,7 @@ class Entrance:
         self._route = route
         self._refuse = refuse
         self.served: Served
-        self.burden = Burden()
+        self._burden = burden
         self.draining = False
         """The node is about to stop: it finishes what it has and takes no more."""
 
@@ -76,7 +77,7 @@ class Entrance:
         elif call.session is not None and not valid_session(call.session):
             code, reason = 201, "not a session key"
         elif len(call.body) > LIGHT:
-            if self.burden.take(link, len(call.body)):
+            if self._burden.take(link, len(call.body)):
                 call.heavy = len(call.body)
             else:
                 reason = "too many bytes of calls in flight"

@@ -45,7 +45,7 @@ class Figures(Collector):
         for one in STATES:
             states.add_metric((one,), one == now)
         yield states
-        yield CounterMetricFamily("edged_calls_answered", "Calls answered.", value=node.relay.served)
+        yield CounterMetricFamily("edged_calls_answered", "Calls answered.", value=node.relay.answers.served)
         yield GaugeMetricFamily("edged_calls_in_hand", "Calls not answered yet.", value=len(node.relay.calls))
         roles = Counter(link.role or "unknown" for link in node.connections.links)
         yield _by("edged_connections", "Open connections.", "role", roles)

@@ -158,7 +158,8 @@ class Node:
         self.seating.set_aside = self.conflicts.keep
         self.workers = self.relay.workers = self._workers()
         self.relay.entrance.served = self.workers.served
-        self.spread = self.relay.spread = Spread(self.name, self.router, self.workers, self.relay.seats)
+        self.relay.answers.figures = self.workers.figures
+        self.spread = self.relay.spread = self.relay.answers.spread = Spread(self.name, self.router, self.workers, self.relay.seats)
         self.relay.explain = partial(status.placement, self)
         self.moves = Moves(
             self.name, self.relay, self.workers, self.peers, self.timers, self.serials
@@ -194,7 +195,7 @@ class Node:
             {"mesh": self.config.mesh.name, "node": self.name},
             self.serials,
             self.relay.touch,
-            self.relay.worker_answers,
+            self.relay.answers.worker_answers,
             self.relay.call_lost,
             self.seating.container_lost,
             self.relay.settle,

@@ -1,13 +1,11 @@
-"""Calls through one node: from a frame to a decision to a frame (DESIGN §2, §5, §11).
+"""Where the calls of a node go (DESIGN §2, §5, §11): from `entrance` to a pool, a session or another node, to `answers`.
 
-The hot path is plain function calls: the router says where, the pool says which container, the answer
-goes back to `call.origin`. No task, channel or timer per call; one sweep looks after all deadlines
-(`deadlines`), and `settle` writes what one wakeup produced, once per connection.
+The hot path is plain function calls: the router says where, the pool says which container. No task, channel or timer per
+call; one sweep looks after all deadlines (`deadlines`), and `settle` hands over and writes what one wakeup produced.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from math import floor
-from typing import Any
 
 import trio
 
@@ -18,11 +16,12 @@ from edged.core.regression import Regression
 from edged.core.routing import ANYWHERE, HERE, Refuse, Router, There
 from edged.core.sessions import Seat
 from edged_protocol import messages as m
-from edged_protocol.codec import encode, encode_invoke, encode_result
+from edged_protocol.codec import encode_invoke
 from edged_protocol.limits import MAX_HOPS
-from edged_protocol.plain import PlainCalls, encode_plain, opened, pass_on, told_by
+from edged_protocol.plain import PlainCalls
 
-from .deployed import Done
+from .answers import Answers
+from .burden import Burden
 from .entrance import Entrance
 from .link import Link
 from .measuring import Measuring
@@ -41,7 +40,6 @@ MAX_EXPLAINED = 8
 """Nodes that a refusal tells about."""
 
 
-
 class Relay:
     """Everything that happens to calls on this node."""
 
@@ -49,8 +47,6 @@ class Relay:
         self._node = node
         self.router = router
         self.calls: dict[int, Call] = {}
-        self._touched: set[Link] = set()
-        self._told: set[tuple[Link, str]] = set()
         self.seats: dict[SessionKey, Seat] = {}
         self.frozen: Mapping[SessionKey, Regression] = {}
         self.peers: dict[str, Link] = {}
@@ -61,21 +57,16 @@ class Relay:
         self.entered: dict[SessionKey, dict[str, int]] = {}
         """Calls of local sessions that follow their clients, by the node where they entered; "" for this one."""
         self._plain_calls = PlainCalls()
-        self._told_here = told_by(node)
-        self.served = 0
         self.measuring = Measuring()
-        self.entrance = Entrance(self.calls, serials, self.measuring, self.route, self._say)
-
-    def touch(self, link: Link) -> None:
-        """`link` has bytes for the next `settle`."""
-        self._touched.add(link)
+        burden = Burden()
+        self.answers = Answers(node, self.calls, burden, self._session_answer)
+        self.answer, self.done_with, self.touch = self.answers.answer, self.answers.done_with, self.answers.touch
+        self.entrance = Entrance(self.calls, serials, burden, self.measuring, self.route, self.answers.refuse)
 
     def settle(self) -> None:
-        """Hand over what one wakeup queued, then one write per touched connection."""
+        """Hand over what one wakeup queued, then write what it produced."""
         self.workers.feed_hungry()
-        while self._touched:
-            self._touched.pop().flush()
-        self._told.clear()
+        self.answers.write()
 
     @property
     def draining(self) -> bool:
@@ -186,7 +177,7 @@ class Relay:
             call.started = call.started or now
             call.away = True
             link.waiting[call.serial] = call
-            self._touched.add(link)
+            self.touch(link)
             if call.session is None and not call.hops and not call.asks:
                 encode_plain = self._plain_calls.encode
                 link.send(encode_plain(call.serial, call.function, call.method, call.call_id, left, call.body))
@@ -228,7 +219,7 @@ class Relay:
             self.spread.reported(link.name, call.function, meta.pop("load"), now)
         self.spread.ended(call, now, meta if type(message) is m.Result else None)
         if type(message) is m.Result and call.session is None:
-            self._result(call, message.body, meta)
+            self.answers.result(call, message.body, meta)
             return
         if isinstance(message, m.Error) and message.code in NOT_RUN_THERE and self._asks_another(call, link, meta, now):
             return
@@ -265,72 +256,6 @@ class Relay:
         self.route(call, now)
         return True
 
-    def worker_answers(self, done: list[Done], now: float) -> None:
-        """A container answered these calls."""
-        ran: list[tuple[Call, int]] = []
-        for call, message, _ in done:
-            queued = call.started - call.arrived
-            waited = int(queued * 1e6) if queued > 0.0 else 0
-            if type(message) is m.Plain:
-                link, id_ = call.origin
-                if link.role == "node" and (link, call.function) not in self._told:
-                    meta = {"run_us": message.run_us, "node": self._node, "queue_us": waited}
-                    self._result(call, opened(message).body, meta)  # with the load, as the first of this write
-                elif self._is_over(call):
-                    if call.sent_to is not None:
-                        ran.append((call, waited + message[2]))
-                    link.send(encode_plain(id_, message, waited, self._told_here))
-            else:
-                self._container_says(call, message, waited, now)
-        if ran:
-            self.spread.ran(ran, now)
-
-    def _container_says(self, call: Call, message: Any, waited: int, now: float) -> None:
-        """A container's answer that is not plain, or to a session's call."""
-        if call.session is not None:
-            self._session_answer(call, message, now)
-            return
-        meta = {**(message.meta or {}), "node": self._node, "queue_us": waited}
-        if isinstance(message, m.Error):
-            self.answer(fx.Answer(call, message.code, b"", message.message, meta))
-        else:
-            self._result(call, message.body, meta)
-
-    def pass_on(self, done: list[tuple[Call, m.Plain]], now: float) -> None:
-        """Another node answered these calls, which have no session."""
-        ran: list[tuple[Call, int]] = []
-        for call, message in done:
-            call.away = False
-            ran.append((call, message[2] + message[3]))
-            link, id_ = call.origin
-            if self._is_over(call):
-                link.send(pass_on(id_, message))
-        self.spread.ran(ran, now)
-
-    def _is_over(self, call: Call) -> bool:
-        """The usual end of a call without a session, to which nothing is attached; whether its caller waits for it."""
-        link = call.origin[0]
-        self.calls.pop(call.serial, None)  # `done_with`, without a call of a function for each
-        if call.holds:
-            call.holds = False
-            link.inflight -= 1
-            if call.heavy:
-                self.entrance.burden.drop(link, call.heavy)
-        if call.answered:
-            return False
-        call.answered = True
-        self.served += 1
-        self._touched.add(link)
-        return True
-
-    def _result(self, call: Call, body: bytes, meta: m.Map) -> None:
-        """A call without a session ran, and more is said of it than a plain answer has."""
-        link, id_ = call.origin
-        if self._is_over(call):
-            if call.sent_to is not None:
-                self.spread.ended(call, trio.current_time(), meta)
-            link.send(encode_result(id_, body, meta if link.role != "node" else self._with_load(call, link, meta)))
-
     def _session_answer(self, call: Call, message: m.Result | m.Error, now: float) -> None:
         assert call.session is not None
         code = message.code if isinstance(message, m.Error) else 0
@@ -360,61 +285,6 @@ class Relay:
         if seat is not None and call.mode == "remote":
             now = trio.current_time()
             self.seating.perform(seat, lambda s: s.on_lost(call, 401, "the deadline has passed", now))
-
-    def answer(self, answer: fx.Answer) -> None:
-        """Tell the caller, and whoever is attached to the call."""
-        call = answer.call
-        self.done_with(call)
-        if not call.answered:
-            self.send_answer(answer)
-        for attached in call.attached:
-            self.done_with(attached)
-            if not attached.answered:
-                self.send_answer(answer._replace(call=attached))
-
-    def done_with(self, call: Call) -> None:
-        """Nothing works for it any more: its place on the caller's connection is free."""
-        self.calls.pop(call.serial, None)
-        if call.holds:
-            call.holds = False
-            call.origin[0].inflight -= 1
-            if call.heavy:
-                self.entrance.burden.drop(call.origin[0], call.heavy)
-
-    def send_answer(self, answer: fx.Answer) -> None:
-        """To one caller; what comes later is for nobody."""
-        call = answer.call
-        link, id_ = call.origin
-        meta = answer.meta
-        call.answered = True
-        self.served += 1
-        if call.sent_to is not None:
-            self.spread.ended(call, trio.current_time(), meta if answer.code == 0 else None)
-        if link.role == "node":
-            meta = self._with_load(call, link, meta)
-        if link.closed:
-            return
-        if answer.code == 0:
-            if call.state_seconds:
-                meta = {**(meta or {}), "state_us": int(call.state_seconds * 1e6)}
-            link.send(encode_result(id_, answer.body, meta))
-        else:
-            link.send(encode(m.Error(id_, answer.code, answer.message[:2000], meta)))
-        self._touched.add(link)
-
-    def _with_load(self, call: Call, link: Link, meta: m.Map | None) -> m.Map | None:
-        """For another broker: how busy the function is here now. Once in each write, which is a moment."""
-        if (link, call.function) in self._told:
-            return meta
-        self._told.add((link, call.function))
-        figures = self.workers.figures(call.function)
-        return meta if figures is None else {**(meta or {}), "load": figures}
-
-    def _say(self, call: Call, code: int, message: str) -> None:
-        link, id_ = call.origin
-        meta = {"retry_after_ms": 20} if code < 200 else None
-        link.send(encode(m.Error(id_, code, message, meta)))
-        self._touched.add(link)
 
     # Connections
 

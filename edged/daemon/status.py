@@ -177,7 +177,7 @@ async def status(node: "Node") -> m.Map:
             "more": rows is not None and len(rows) == MAX_PAGE,
         },
         "functions": len(node.workers.served.functions),
-        "calls": node.relay.served,
+        "calls": node.relay.answers.served,
         "connections": len(node.connections.links),
         "gossip": {
             "health": node.gossip.core.health,
