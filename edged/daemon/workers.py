@@ -239,7 +239,7 @@ class Workers:
             if kind is m.Plain:
                 self._finished(worker, _plainly(worker, run), now)
             elif kind is m.Result or kind is m.Error:
-                self._finished(worker, [one for message in run if (one := self._taken(worker, message))], now)
+                self._not_plain(worker, run, now)
             else:
                 for message in run:
                     self._received_rare(worker, message, now)
@@ -251,6 +251,18 @@ class Workers:
                 if not worker.calls:
                     self._starved.pop(worker.function, None)  # it has had its turn
                     self.end(worker)
+
+    def _not_plain(self, worker: Worker, answers: Iterator[Any], now: float) -> None:
+        done: list[Done] = []
+        for answer in answers:
+            one = self._taken(worker, answer)
+            if one is not None:
+                done.append(one)
+            elif answer.id in worker.verbs and not worker.link.closed:
+                self._finished(worker, done, now)
+                done = []
+                self._received_rare(worker, answer, now)
+        self._finished(worker, done, now)
 
     def _taken(self, worker: Worker, message: Any) -> Done | None:
         """The call that is answered, how, and the seconds it ran, if that is said; None: no call, or no answer."""
