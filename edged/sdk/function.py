@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from edged_protocol.ids import METHOD_RE
+
 from .state import Kind
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -113,6 +115,10 @@ class Function:
         name = run.__name__
         if name in self.methods:
             raise ValueError(f"two handlers are named {name}")
+        if not METHOD_RE.match(name):
+            raise ValueError(f"{name!r} cannot be called: methods are 1 to 63 of A-Z, a-z, 0-9 and _")
+        if inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run):
+            raise TypeError(f"{name}: a handler returns its result, it yields none")
         signature = inspect.signature(run)
         least, most = _arity(name, signature)
         self.methods[name] = Method(

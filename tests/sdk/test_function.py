@@ -1,5 +1,6 @@
 """Declaring a function: which method a name means, which arguments fit, which hooks there are."""
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -67,6 +68,18 @@ def test_impossible_handlers_are_refused() -> None:
 
     with pytest.raises(TypeError, match="unit has no default"):
         fn.handler(keyword)
+
+    def piecemeal(s: Session) -> Iterator[int]:
+        yield 1
+
+    async def slowly(s: Session) -> AsyncIterator[int]:
+        yield 1
+
+    for run in (piecemeal, slowly):
+        with pytest.raises(TypeError, match="yields none"):
+            fn.handler(run)
+    with pytest.raises(ValueError, match="'<lambda>' cannot be called"):
+        fn.shared(lambda s: 1)
 
 
 def test_a_hook_is_given_once_and_never_async() -> None:
