@@ -60,20 +60,20 @@ class Turns:
         return call
 
     def ahead(self, methods: Collection[str]) -> list[Call]:
-        """Readers, which need not wait for the call that runs: the container may run them beside it."""
+        """Readers, which need not wait for the call that runs: the container may run them beside it. While none runs they
+        have their turns like all others."""
+        room = MAX_HELD - len(self._held) if methods and self._held else 0
         given: list[Call] = []
-        for session, calls in list(self._waiting.items()):
-            readers = [call for call in calls if call.method in methods][: MAX_HELD - len(self._held)]
-            given += readers
-            self._held.extend(readers)
-            self._keep(session, [call for call in calls if call not in readers])
+        for session, calls in list(self._waiting.items()) if room > 0 else ():
+            stay: deque[Call] = deque()
+            for call in calls:
+                (given if call.method in methods and len(given) < room else stay).append(call)
+            if stay:
+                self._waiting[session] = stay  # its turn is when it was
+            else:
+                del self._waiting[session]
+        self._held.extend(given)
         return given
-
-    def _keep(self, session: str | None, calls: list[Call]) -> None:
-        if calls:
-            self._waiting[session] = deque(calls)  # its turn is when it was
-        else:
-            del self._waiting[session]
 
     def finished(self, done: Iterable[tuple[Call, float | None]], now: float) -> None:
         """The container has answered these; each took it so many seconds, if it has said so."""

@@ -132,6 +132,7 @@ def test_readers_go_by_the_call_that_runs() -> None:
     readers = [a_call(2 + number, "ab"[number % 2], "read") for number in range(2 * MAX_HELD)]
     for call in (writer, after, *readers):
         turns.add(call)
+    assert not turns.ahead({"read"}), "nothing runs yet"
     assert turns.give(1.0)[0] == [writer]
     ahead = turns.ahead({"read"})
     assert len(ahead) == MAX_HELD - 1

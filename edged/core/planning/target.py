@@ -49,9 +49,6 @@ STEPS = 30
 CLOSE = 1e-6
 """Of a session."""
 
-STRAY = 1e-3
-"""Of a container: what sums of parts that are known to CLOSE may be off."""
-
 
 def kept(slots: int, functions: int) -> int:
     """Slots that stay the pools': one for each function as far as half of them go, and one at least. A session whose
@@ -190,12 +187,15 @@ class Mesh:
     def most(self) -> int:
         """Free sessions that could be local, as far as nodes have the slots."""
         all_ = [1.0] * len(self.groups)
-        each = self._taken(all_) / self._free if self._free else 1.0
-        return max(0, min(int(self._count(all_)), int((self.containers - 1) / each)))
+        return max(0, min(int(self._count(all_)), int((self.containers - 1) / self._each(all_))))
 
-    def _taken(self, parts: Sequence[float]) -> float:
-        """Containers of the free sessions of which these parts are local."""
-        return sum(part * group.many / self._sharing[group.function] for group, part in zip(self.groups, parts, strict=True))
+    def _each(self, parts: Sequence[float]) -> float:
+        """The part of a container that a session has, on the mean of these parts of the free ones."""
+        sessions = taken = 0.0
+        for group, part in zip(self.groups, parts, strict=True):
+            sessions += part * group.many
+            taken += part * group.many / self._sharing[group.function]
+        return taken / sessions if sessions else 1.0
 
     # The optimum
 
@@ -244,7 +244,7 @@ class Mesh:
                     pooled.append(times.stream(row.fixed_rate / row.fixed, row.fixed))
         pooled += self._backlog()
         serial = self._view.settings.serial
-        left = self.containers - ceil(self._taken(parts) - STRAY)
+        left = self.containers - ceil(local * self._each(parts) - CLOSE)
         return predict(own, pooled, left, serial=serial, nodes=len(self.slots), busiest=CLOSED)
 
     def _streams(self, parts: Sequence[float]) -> tuple[list[Stream], list[Stream]]:
