@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.nodes import COUNTER, PATIENCE, until
@@ -21,53 +23,57 @@ def ended(pid: int) -> bool:
         return True
 
 
+@contextmanager
+def started(command: list[str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The program, with its temporary files in the directory of the test; whatever comes, it has ended afterwards."""
+    process = subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def nodes_of(process: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
+    """What the line of JSON says, once all of them serve."""
+    assert process.stdout is not None
+    rows: list[dict[str, Any]] = json.loads(process.stdout.readline())["nodes"]
+    return rows
+
+
 @pytest.mark.parametrize(
     ("number", "status"),
     [(signal.SIGHUP, 0), (signal.SIGKILL, -signal.SIGKILL), (signal.SIGQUIT, -signal.SIGQUIT)],
 )
 def test_no_node_outlives_its_mesh(tmp_path: Path, number: int, status: int) -> None:
     """The terminal is closed, somebody kills it, or it quits: the nodes end, and with the terminal in order."""
-    as_in_a_terminal = ["env", "--default-signal=HUP,QUIT"]  # `nohup` and a script's `&` have the tests ignore them
-    process = subprocess.Popen(
-        [*as_in_a_terminal, sys.executable, "-m", "edged.cli", "dev", "--nodes", "2"],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    with process.stdout:
-        rows = json.loads(process.stdout.readline())["nodes"]
-    try:
+    # A script that runs tests in its background, or under nohup, has made them ignore some of these.
+    command = ["env", "--default-signal=HUP,QUIT", sys.executable, "-m", "edged.cli", "dev", "--nodes", "2"]
+    with started(command, tmp_path) as process:
+        rows = nodes_of(process)
         with closing(WireClient(rows[0]["address"], "operator")) as operator:
             operator.deploy(COUNTER)
             operator.request("session.localize", {"function": "counter", "session": "a"})
         process.send_signal(number)
         assert process.wait(PATIENCE) == status
-        until(lambda: all(ended(row["pid"]) for row in rows))
-    finally:
-        for pid in (process.pid, *(row["pid"] for row in rows)):
-            if not ended(pid):
-                os.kill(pid, signal.SIGKILL)
-        process.wait()
+    until(lambda: all(ended(row["pid"]) for row in rows))
     assert list(tmp_path.iterdir()) == [] or status
 
 
 def test_who_started_it_may_have_it_outlive_the_terminal(tmp_path: Path) -> None:
     """Under `nohup` SIGHUP is ignored and stays so; SIGTERM ends it."""
-    process = subprocess.Popen(
-        ["nohup", sys.executable, "-m", "edged.cli", "dev", "--nodes", "1", "--data-dir", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    with process.stdout:
-        [row] = json.loads(process.stdout.readline())["nodes"]
-    for pid in (process.pid, row["pid"]):
-        os.kill(pid, signal.SIGHUP)
-    with closing(WireClient(row["address"], "operator")) as operator:
-        assert operator.request("node.status", {})["state"] == "alive"
-    process.terminate()
-    assert process.wait(PATIENCE) == 0
+    with started(["nohup", sys.executable, "-m", "edged.cli", "dev", "--nodes", "1"], tmp_path) as process:
+        [row] = nodes_of(process)
+        for pid in (process.pid, row["pid"]):
+            os.kill(pid, signal.SIGHUP)
+        with closing(WireClient(row["address"], "operator")) as operator:
+            assert operator.request("node.status", {})["state"] == "alive"
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
 
 
 def test_a_directory_that_cannot_be_made_is_said_in_a_line() -> None:
