@@ -74,6 +74,7 @@ def test_the_session_called_longest_ago_gives_way(address: str, tmp_path: Path, 
         for session in ("a", "b"):
             assert device.once("many", session, "stay" if start == "remote" else "incr")[0] == 1
             all_local(address, "many")
+            assert device.once("many", session, "where")[0] == "n1"  # the record says local before its container serves
         assert device.once("many", "a", "incr")[0] == 2
         assert device.once("other", None, "where", timeout_ms=LONG_MS)[0] == "n1"
         assert modes(address, "many") == {"a": "local", "b": "remote"}
