@@ -4,8 +4,10 @@ Decides the options before the command, how help is laid out, and with which tex
 to know what a command takes and does, the wire, and how results look.
 """
 
+import contextlib
 import errno
 import os
+import sys
 from typing import Any, NoReturn
 
 import click
@@ -58,7 +60,14 @@ class Tool(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # whoever reads has seen enough, says click
+            _let_go_of_output()
             _fail(ctx, f"Error: {error}", FAILED)
+
+
+def _let_go_of_output() -> None:
+    """What could not be written is not tried again when the interpreter ends, which would have its own exit code."""
+    with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _fail(ctx: click.Context, text: str, code: int) -> NoReturn:
