@@ -21,7 +21,7 @@ class Call:
 
     __slots__ = (
         "alarm", "answered", "arrived", "asks", "attached", "attempt", "away", "body", "call_id", "chain", "container",
-        "deadline", "deltas", "entry", "form", "function", "heavy", "holds", "hops", "method", "mode", "origin", "prefer", "reroutes",
+        "deadline", "deltas", "entry", "form", "function", "heavy", "holds", "hops", "method", "mode", "origin", "packed", "prefer", "reroutes",
         "sent_at", "sent_to", "serial", "session", "started", "state", "state_seconds", "traceparent", "tries", "writes",
     )  # fmt: skip
 
@@ -69,6 +69,8 @@ class Call:
         self.holds = False
         self.hops = 0
         self.mode: str | None = None
+        self.packed: bytes | None = None
+        """What it is from its function to its body, if it came like that (`plain`)."""
         self.prefer: str | None = None
         self.reroutes = 0
         self.sent_at = 0.0

@@ -17,12 +17,16 @@ from edged.core.takes import Takes
 from edged.core.turns import Turns
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, encode_invoke
+from edged_protocol.plain import hand_over
 
 from .host import Container, Spec
 from .link import Link
 
 MAX_CHILDREN = 64
 """Calls one container may have under way; `max_inflight` of its WELCOME."""
+
+AT_ONCE = 0.001
+"""Seconds within which a call has not aged: what it has left is told in milliseconds."""
 
 Done = tuple[Call, m.Result | m.Plain | m.Error, float | None]
 """A call, a container's answer to it, and the seconds it ran, if that was said."""
@@ -61,9 +65,12 @@ class Worker:
 
     def invoke(self, call: Call, now: float) -> None:
         """Send the call; its answer comes through the workers' `answered`."""
-        left = max(1, ceil((call.deadline - now) * 1000))
         self.calls[call.serial] = call
         call.container = self
+        if call.packed is not None and now - call.arrived < AT_ONCE:
+            self.link.send(hand_over(call.serial, call.packed))
+            return
+        left = max(1, ceil((call.deadline - now) * 1000))
         if call.session is None and not call.asks:
             self.link.send(encode_invoke(call.serial, call.function, None, call.method, call.call_id, left, call.body))
             return

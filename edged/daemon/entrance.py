@@ -10,6 +10,7 @@ from edged.core.calls import Call
 from edged_protocol import messages as m
 from edged_protocol.ids import valid_session
 from edged_protocol.limits import MAX_INFLIGHT, MAX_TIMEOUT_MS
+from edged_protocol.plain import ONCE
 
 from .burden import LIGHT, Burden
 from .link import Link
@@ -45,12 +46,14 @@ class Entrance:
     def take(self, link: Link, messages: Iterable[m.Invoke], now: float, among: list[Call] | None = None) -> None:
         """Calls from a device, an operator, another node, or a container, whose calls they join (`nested`)."""
         calls, serials, route, trusted = self._calls, self._serials, self._route, link.role == "node"
-        for id_, function, session, method, call_id, timeout, body, meta, _ in messages:
+        for id_, function, session, method, call_id, timeout, body, meta, packed in messages:
             if not 0 < timeout <= MAX_TIMEOUT_MS:
                 timeout = MAX_TIMEOUT_MS if timeout else self.served.default_timeout(function)  # noqa: PLW2901
             serial, deadline = next(serials), now + timeout / 1000
             call = Call((link, id_), serial, function, session, method, call_id, now, deadline, body, meta)
-            if meta is not None and not trusted:
+            if meta is ONCE:
+                call.packed = packed
+            elif meta is not None and not trusted:
                 _believe(call, link)
             # One glance; what is out of the ordinary, or has a session, is looked at closely.
             usual = session is None and len(body) <= LIGHT and len(calls) < MAX_CALLS and not self.draining

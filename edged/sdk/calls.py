@@ -127,7 +127,7 @@ class Calls:
             why = str(error) or type(error).__name__
             raise Refused(Code.BAD_REQUEST, f"the body is not msgpack: {why}"[:MESSAGE_CHARS]) from error
         arguments = value if type(value) is list else [] if value is None else [value]
-        if not method.accepts(len(arguments)):
+        if not method.least <= len(arguments) <= method.most:
             raise Refused(
                 Code.BAD_REQUEST,
                 f"{len(arguments)} arguments do not fit {method.signature}"[:MESSAGE_CHARS],

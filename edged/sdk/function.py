@@ -4,6 +4,7 @@ Decides which method a name means and whether the arguments fit. Refuses to know
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,12 +25,8 @@ class Method:
     shared: bool
     is_async: bool
     least: int
-    most: int | None
+    most: float
     signature: str
-
-    def accepts(self, count: int) -> bool:
-        """Whether that many arguments fit."""
-        return self.least <= count and (self.most is None or count <= self.most)
 
 
 class Function:
@@ -132,12 +129,12 @@ class Function:
         )
 
 
-def _arity(name: str, signature: inspect.Signature) -> tuple[int, int | None]:
+def _arity(name: str, signature: inspect.Signature) -> tuple[int, float]:
     """Fewest and most arguments beside the session."""
     least = most = 0
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
-            return max(0, least - 1), None
+            return max(0, least - 1), math.inf
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
             raise TypeError(f"{name}: arguments come by position; {parameter.name} has no default")
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):

@@ -131,8 +131,14 @@ class PlainCalls:
         return named
 
 
+def hand_over(id_: int, packed: bytes) -> bytes:
+    """A call for a container, its length first: the rest as it came from a node, but for its meta."""
+    return _head(_AT + 1 + len(packed), _CALL, id_) + packed + _NIL
+
+
 class FromNode:
-    """Reads what the node of that name says on one connection."""
+    """Reads what the node of that name says on one connection. The `blob` of a plain call is what stands between id and
+    meta, for `hand_over`."""
 
     def __init__(self, node: str) -> None:
         self._told = told_by(node)
@@ -177,7 +183,8 @@ class FromNode:
         at += 8
         if wide != 0xCE or short != 0xC4 or frame[at + size :] != _ONCE:
             return None
-        return _new(m.Invoke, (id_, names[0], None, names[1], call_id, timeout, frame[at : at + size], ONCE, None))
+        body, packed = frame[at : at + size], frame[_AT : at + size]
+        return _new(m.Invoke, (id_, names[0], None, names[1], call_id, timeout, body, ONCE, packed))
 
     def _learnt(self, message: m.Message) -> m.Message:
         if type(message) is m.Invoke and message.session is None and len(self._named) < MAX_KNOWN:

@@ -1,6 +1,8 @@
 """The benchmark's own parts: the load generator against the raw chains."""
 
+import os
 import socket
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -131,3 +133,27 @@ class Answering:
         if len(self.calls) <= self._refuse:
             return m.Error(call.id, 101, "busy")
         return m.Result(call.id + self._shift, call.body)
+
+
+def test_two_nodes_apart_have_a_core_each_and_are_free_again(bench: None) -> None:
+    """Each with what it started; afterwards all may run wherever they could before."""
+    import machine
+
+    everywhere = machine.cores()
+    if len(everywhere) < 2:
+        pytest.skip("NOT TESTED FOR LACK OF a second core")
+    command = [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1); input()'])"]
+    nodes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        for node in nodes:
+            assert node.stdout is not None and node.stdout.readline() == b"1\n"
+        family = [sorted(machine._family(node.pid)) for node in nodes]
+        assert [len(pids) for pids in family] == [2, 2]
+        with machine.apart([nodes[0].pid], [nodes[1].pid]):
+            laid = [{pid: os.sched_getaffinity(pid) for pid in pids} for pids in family]
+            assert (machine.cores(), laid) == (everywhere[:1], [{key: {c} for key in f} for f, c in zip(family, everywhere, strict=False)])
+        assert machine.cores() == everywhere
+        assert all(sorted(os.sched_getaffinity(pid)) == everywhere for pids in family for pid in pids)
+    finally:
+        for node in nodes:
+            node.communicate(b"\n")

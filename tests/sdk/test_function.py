@@ -47,7 +47,7 @@ def test_arguments_are_counted_without_the_session() -> None:
     @fn.handler
     def bare(*everything: Any) -> None: ...
 
-    fits = {name: [method.accepts(n) for n in range(4)] for name, method in fn.methods.items()}
+    fits = {name: [method.least <= n <= method.most for n in range(4)] for name, method in fn.methods.items()}
     assert fits == {
         "two": [False, True, True, False],
         "many": [True] * 4,

@@ -9,7 +9,7 @@ import contextlib
 import os
 import platform
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,11 @@ def found() -> str:
 
 def processor_seconds() -> float:
     """Used so far by this process and all below it. On a machine that others use too it says more than a clock."""
+    return sum(_family(os.getpid()).values()) / os.sysconf("SC_CLK_TCK")
+
+
+def _family(root: int) -> dict[int, int]:
+    """A process and all below it, each with the ticks it has used."""
     parents: dict[int, int] = {}
     ticks: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -55,11 +60,40 @@ def processor_seconds() -> float:
             fields = path.read_text().rpartition(")")[2].split()
             pid = int(path.parent.name)
             parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
-    family, grown = set[int](), {os.getpid()}
+    family, grown = set[int](), {root}
     while grown:
         family |= grown
         grown = {pid for pid, parent in parents.items() if parent in grown}
-    return sum(ticks.get(pid, 0) for pid in family) / os.sysconf("SC_CLK_TCK")
+    return {pid: ticks.get(pid, 0) for pid in family}
+
+
+def cores() -> list[int]:
+    """Those that this process may use."""
+    return sorted(os.sched_getaffinity(0))
+
+
+@contextlib.contextmanager
+def apart(first: Sequence[int], second: Sequence[int]) -> Iterator[None]:
+    """Two nodes as on two machines: the processes of each, and all below them, have a core of their own, this process that of
+    the first. Left to the scheduler two nodes that wake each other may share one core while the other is idle."""
+    everywhere = cores()
+    try:
+        _lay([os.getpid()], everywhere[:1])
+        for roots, core in ((first, everywhere[:1]), (second, everywhere[1:2])):
+            for root in roots:
+                _lay(_family(root), core)
+        yield
+    finally:
+        _lay([os.getpid()], everywhere)
+        for root in (*first, *second):
+            _lay(_family(root), everywhere)
+
+
+def _lay(pids: Iterable[int], on: list[int]) -> None:
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").glob("*"):
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(int(thread.name), on)
 
 
 def description() -> dict[str, Any]:

@@ -81,8 +81,13 @@ class Children:
         self._running.append(process)
         return process
 
+    @property
+    def pids(self) -> list[int]:
+        """In the order in which they were started."""
+        return [process.pid for process in self._running]
+
     def chain(self, relays: int) -> str:
-        """A raw chain of that many relays; the address of its head."""
+        """A raw chain of that many relays; the address of its head, which is started last."""
         address = said(self.start([sys.executable, str(HERE / "chain.py"), "echo"]))
         for _ in range(relays):
             command = [sys.executable, str(HERE / "chain.py"), "relay", address]

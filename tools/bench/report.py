@@ -99,6 +99,7 @@ class Rows:
         for name, text in (
             ("edged echo, local node", "one node"),
             ("edged echo, second node", "two nodes"),
+            ("edged echo, second node, apart", "two nodes apart"),
         ):
             found += self._goal(name, 1, None, 0, f"{text}, 1 in flight: p50 ÷ raw chain", 1.3)
             found += self._goal(

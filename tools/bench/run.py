@@ -3,7 +3,8 @@
 Compare figures within one run only. Each round measures every row once, so that whatever else the machine
 does falls on all of them; the figures are medians of the rounds. Raw chains answer in the form of edged's
 own frames to the same load generator. The path of a stateless call at its node is client, daemon, container,
-and the chain of that length has one relay; through a second node it is one more of both.
+and the chain of that length has one relay; through a second node it is one more of both. Rows that say "apart" have each
+of two nodes, with what runs on it, on a core of its own, as two machines would; in the others the scheduler lays them.
 """
 
 import contextlib
@@ -137,13 +138,14 @@ class Run:
             work.check()
         task = bar.add_task("rounds", total=self.rounds * len(works))
         for _ in range(self.rounds):
-            for row, drive, _ in works:
+            for row, drive, _, placed in works:
                 bar.update(task, description=f"{row.workload}, {row.in_flight} in flight")
                 bar.refresh()
-                drive(self.seconds * SETTLE)
-                before = machine.processor_seconds()
-                load = drive(self.seconds)
-                row.samples.append(Sample.of(load, machine.processor_seconds() - before))
+                with placed():
+                    drive(self.seconds * SETTLE)
+                    before = machine.processor_seconds()
+                    load = drive(self.seconds)
+                    row.samples.append(Sample.of(load, machine.processor_seconds() - before))
                 bar.advance(task)
         for work in works:
             work.check()

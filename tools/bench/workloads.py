@@ -5,9 +5,12 @@ before the first round and after the last: a figure of the wrong path would be w
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import machine
 import mesh
 import natspair
 from generator import Line, Round, Target
@@ -19,6 +22,7 @@ ECHO = Target("echo", args=(b"x" * 125,))
 """Its body has 128 bytes: an array of one byte string."""
 
 RAW = ("raw echo", "raw, 1 relay", "raw, 2 relays")
+RAW_APART = f"{RAW[2]}, apart"
 
 
 class WrongPath(Exception):
@@ -26,11 +30,12 @@ class WrongPath(Exception):
 
 
 class Work(NamedTuple):
-    """A row, how to run one round of it, and how to make sure that it is what it says."""
+    """A row, how to run one round of it, how to make sure that it is what it says, and where its processes are meanwhile."""
 
     row: Row
     drive: Callable[[float], Round]
     check: Callable[[], None]
+    placed: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def _nothing() -> None:
@@ -43,7 +48,9 @@ def raw(children: Children) -> list[Work]:
     for relays, name in enumerate(RAW):
         line = Line(children.chain(relays))
         works += [_driven(name, k, name, line, [ECHO], _nothing) for k in (1, 64)]
-    return works
+    *behind, head = children.pids[-len(RAW) :]
+    rows = [_driven(RAW_APART, k, RAW_APART, line, [ECHO], _nothing) for k in (1, 64)]
+    return works + _apart(rows, [head], behind)
 
 
 def edged(far: mesh.Node, near: mesh.Node) -> list[Work]:
@@ -51,6 +58,8 @@ def edged(far: mesh.Node, near: mesh.Node) -> list[Work]:
     works: list[Work] = []
     for name, entry, length in (("local", far, RAW[1]), ("second", near, RAW[2])):
         works += _rows(f"edged echo, {name} node", entry, length, [ECHO], None)
+    rows = _rows("edged echo, second node, apart", near, RAW_APART, [ECHO], None)
+    works += _apart(rows, [near.process.pid], [far.process.pid])
     for mode in ("remote", "local"):
         targets = [Target("counter", f"{mode}-{n}", "incr", once=True) for n in range(SESSIONS)]
         if mode == "local":
@@ -102,6 +111,12 @@ def _driven(
         return line.drive(targets, in_flight, seconds=seconds)
 
     return Work(Row(name, in_flight, length), drive, check)
+
+
+def _apart(works: list[Work], first: list[int], second: list[int]) -> list[Work]:
+    """The same with each node on a core of its own, as far as there are two."""
+    placed = partial(machine.apart, first, second)
+    return [work._replace(placed=placed) for work in works] if len(machine.cores()) > 1 else []
 
 
 def nats(children: Children) -> list[Work]:
