@@ -43,7 +43,7 @@ class Answers:
         self.served = 0
 
     def touch(self, link: Link) -> None:
-        """`link` has bytes for the next `settle`."""
+        """`link` has bytes for the next `write`."""
         self._touched.add(link)
 
     def write(self) -> None:

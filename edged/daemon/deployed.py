@@ -25,7 +25,7 @@ from .link import Link
 MAX_CHILDREN = 64
 """Calls one container may have under way; `max_inflight` of its WELCOME."""
 
-AT_ONCE = 0.001
+FRESH = 0.001
 """Seconds within which a call has not aged: what it has left is told in milliseconds."""
 
 Done = tuple[Call, m.Result | m.Plain | m.Error, float | None]
@@ -67,7 +67,7 @@ class Worker:
         """Send the call; its answer comes through the workers' `answered`."""
         self.calls[call.serial] = call
         call.container = self
-        if call.packed is not None and now - call.arrived < AT_ONCE:
+        if call.packed is not None and now - call.arrived < FRESH:
             self.link.send(hand_over(call.serial, call.packed))
             return
         left = max(1, ceil((call.deadline - now) * 1000))

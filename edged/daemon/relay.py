@@ -4,7 +4,7 @@ The hot path is plain function calls: the router says where, the pool says which
 call; one sweep looks after all deadlines (`deadlines`), and `settle` hands over and writes what one wakeup produced.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import floor
 
 import trio
@@ -89,10 +89,8 @@ class Relay:
                 return
             others = router.away.get(call.function)
             if others is not None and call.hops < MAX_HOPS:
-                node = self.spread.send_elsewhere(call, others, now)
-                if node is not None:
-                    self.forward(call, node, now)
-                    return
+                self._anywhere(call, others, now)
+                return
         where = self.router.route(call.function, call.session, call.hops)
         if where is HERE:
             node = self.spread.elsewhere(call, now)
@@ -101,7 +99,7 @@ class Relay:
             else:
                 self.forward(call, node, now)
         elif where is ANYWHERE and not self.workers.resting:
-            self._anywhere(call, now)
+            self._anywhere(call, self.router.others(call.function), now)
         elif self.workers.resting and SessionKey(call.function, call.session or "") in self.seats:
             self._here(call, now)  # the router knows no function here any more, but this session has not left yet
         elif isinstance(where, There):
@@ -109,10 +107,10 @@ class Relay:
         elif isinstance(where, Refuse):
             self._refuse(call, where.code, where.reason)
         else:
-            self._anywhere(call, now)
+            self._anywhere(call, self.router.others(call.function), now)
 
-    def _anywhere(self, call: Call, now: float) -> None:
-        node = self.spread.another(call, now)
+    def _anywhere(self, call: Call, others: Sequence[str], now: float) -> None:
+        node = self.spread.send_elsewhere(call, others, now)
         if node is not None:
             self.forward(call, node, now)
         else:

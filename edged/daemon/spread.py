@@ -66,10 +66,6 @@ class Spread:
             return None if onward is None else self._sent(call, onward, now)
         return self._sent(call, self.balancer.choose(call.function, others, now), now)
 
-    def another(self, call: Call, now: float) -> str | None:
-        """The node for a call that this one does not run; None when all of them are overloaded."""
-        return self.send_elsewhere(call, self._router.others(call.function), now)
-
     def _may_leave(self, call: Call) -> bool:
         if call.session is None:
             return True
@@ -99,8 +95,9 @@ class Spread:
 
     def full_here(self, call: Call, now: float) -> str | None:
         """The queue here is full: another node, if there is one that is not."""
-        if call.hops or call.session is not None or not self._router.others(call.function):
+        others = self._router.others(call.function)
+        if call.hops or call.session is not None or not others:
             return None
         if not self.balancer.refused(call.function, self._node, FULL_HERE, now):
             return None
-        return self.another(call, now)
+        return self.send_elsewhere(call, others, now)

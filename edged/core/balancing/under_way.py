@@ -32,13 +32,9 @@ class UnderWay:
             self.ended(call, now, None)
         if node is None:
             return None
-        call.sent_to, call.sent_at = node, now
         self._balancer.sent(call.function, node)
-        if node == self._node:
-            return None
-        if call.session is not None:
-            self._away.setdefault((call.function, call.session), []).append(call)
-        return node
+        self._remember(call, node, now)
+        return None if node == self._node else node
 
     def sent_elsewhere(self, call: Call, others: Sequence[str], now: float) -> str | None:
         """The other node where a call runs that this one cannot run, chosen and `sent`; None: all are overloaded."""
@@ -46,10 +42,13 @@ class UnderWay:
             self.ended(call, now, None)
         node = self._balancer.send_elsewhere(call.function, others, now)
         if node is not None:
-            call.sent_to, call.sent_at = node, now
-            if call.session is not None:
-                self._away.setdefault((call.function, call.session), []).append(call)
+            self._remember(call, node, now)
         return node
+
+    def _remember(self, call: Call, node: str, now: float) -> None:
+        call.sent_to, call.sent_at = node, now
+        if call.session is not None and node != self._node:
+            self._away.setdefault((call.function, call.session), []).append(call)
 
     def ran(self, done: Iterable[tuple[Call, int]], now: float) -> None:
         """Calls without a session that were answered in one moment, each with the microseconds that it was queued and
