@@ -66,7 +66,7 @@ class Deployments:
         self._balancer = balancer
         self._manifests: dict[str, Manifest] = {}
         self._nursery: trio.Nursery | None = None
-        self._fetching: set[str] = set()
+        self._fetching: dict[str, trio.Event] = {}
         self._installing = 0
         self._unfetched: set[str] = set()
         self.catalogue = Catalogue()
@@ -274,18 +274,20 @@ class Deployments:
             await self._serve(pointer)
 
     async def _fetch(self, hash_: str, peer: str) -> None:
-        """Have the bundle. Raises CallError when nobody can give it now: the next to tell of it may."""
-        if await self._bundles.spec(hash_) is not None or hash_ in self._fetching:
-            return
-        self._fetching.add(hash_)
+        """Have the bundle. Raises CallError when nobody can give it now: the next to tell of it may; and as `Fetch.run`."""
+        while (other := self._fetching.get(hash_)) is not None:  # for an older pointer, which may not be served any more
+            await other.wait()
+        over = self._fetching[hash_] = trio.Event()
         try:
-            others = [name for name in self._peers.names() if name != peer]
-            await Fetch(hash_, self._bundles, self._peers.ask).run([peer, *others])
+            if await self._bundles.spec(hash_) is None:
+                others = [name for name in self._peers.names() if name != peer]
+                await Fetch(hash_, self._bundles, self._peers.ask).run([peer, *others])
         except CallError:
             self._unfetched.add(hash_)
             raise
         finally:
-            self._fetching.discard(hash_)
+            del self._fetching[hash_]
+            over.set()
 
 
 SHORT = [str, int, str, str]

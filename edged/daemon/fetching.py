@@ -30,10 +30,11 @@ class Fetch:
         self._missing: list[int] = []
         self._failed: set[str] = set()
         self._failure: CallError | None = None
+        self._unkept: OSError | None = None
 
     async def run(self, peers: list[str]) -> None:
         """Fetch what is missing from `peers`, the likeliest first, and install it. Raises CallError when none
-        of them can go on, ValueError when it is not what its hash says."""
+        of them can go on, ValueError when it is not what its hash says, OSError when this disk does not take it."""
         await self._begin(peers)
         givers = list(peers)
         while self._missing and givers:
@@ -42,6 +43,8 @@ class Fetch:
                     nursery.start_soon(self._take_from, peer)
             # What a failing one had taken may be left when the others saw nothing missing any more: it is theirs now.
             givers = [peer for peer in givers if peer not in self._failed]
+        if self._unkept is not None:
+            raise self._unkept
         if self._missing:
             raise self._failure or call_error(Code.NODE_LOST, "no node has the bundle")
         await self._bundles.install_parts(self._hash)
@@ -75,7 +78,15 @@ class Fetch:
                 self._failed.add(peer)
                 self._failure = error
                 return
+            await self._keep(offset, part)
+
+    async def _keep(self, offset: int, part: bytes) -> None:
+        """What the disk does not take is no peer's failure, and none can help: it ends all of them."""
+        try:
             await self._bundles.keep_part(self._hash, offset, part)
+        except OSError as error:
+            self._unkept = error
+            self._missing.clear()
 
     async def _part(self, peer: str, offset: int) -> bytes:
         """All bytes of one part, in as many pieces as the peer likes. Raises CallError."""

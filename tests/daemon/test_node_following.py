@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from support.following import Rig, tried
 
 from edged.daemon import bundles, deployments
@@ -67,6 +68,43 @@ async def test_the_newer_of_two_counts_however_long_it_takes(rig: Rig) -> None:
     await rig.settled()
     assert rig.version == "2"
     assert rig.deployments.catalogue.deployed()["f"].hash == new
+
+
+async def test_a_version_deployed_again_while_it_is_fetched_is_served(rig: Rig) -> None:
+    """The newer pointer names what the older one is fetching: the older one is served no more, and the newer one waits for it."""
+    hash_ = rig.make("1")
+    rig.peers.held[hash_] = trio.Event()
+    rig.tell(1, hash_)
+    await trio.testing.wait_all_tasks_blocked()
+    rig.tell(2, hash_)
+    await trio.testing.wait_all_tasks_blocked()
+    rig.peers.held[hash_].set()
+    await rig.settled()
+    assert (rig.version, rig.deployments.followed) == ("1", {"f": 2})
+
+
+async def test_a_disk_that_is_full_while_a_bundle_comes_is_waited_for(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is one line in the log, and tried again although the pointer is no news by then."""
+    monkeypatch.setattr(deployments, "FIRST_AGAIN", 0.01)
+    full, whole = True, bundles.write_whole
+
+    def write(path: Path, data: bytes) -> None:
+        if full and path.parent.suffix == ".parts":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        whole(path, data)
+
+    monkeypatch.setattr(bundles, "write_whole", write)
+    rig.peers.others = ["n3"]
+    rig.tell(1, rig.make("1"))
+    with trio.fail_after(10):
+        while "No space left" not in caplog.text:  # noqa: ASYNC110 - ends after a few looks
+            await trio.sleep(0.001)
+    full = False
+    await rig.settled()
+    assert rig.version == "1"
+    assert all(record.exc_info is None for record in caplog.records)
 
 
 async def test_a_removal_is_followed_and_so_is_a_deployment_after_it(rig: Rig) -> None:

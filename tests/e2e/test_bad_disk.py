@@ -54,7 +54,7 @@ def test_a_deploy_that_finds_no_room_changes_nothing(nodes: Nodes, tmp_path: Pat
 
 def test_a_node_that_can_write_nothing_says_so_and_ends(nodes: Nodes) -> None:
     """One line that names the setting and the reason, exit code 1, and it never listened."""
-    assert nodes.start("n1", *on_a_disk("ro")) == ""
+    assert nodes.start("n1", *on_a_disk("ro"), refused=True) == ""
     assert nodes.ended("n1") == 1
     [line] = nodes.said("n1").splitlines()
     assert "[node] data_dir: nothing can be kept in " in line and line.endswith("n1: Read-only file system")

@@ -43,9 +43,11 @@ class Nodes:
         lease: str = "15s",
         store: str = "",
         listen: str = "127.0.0.1:0",
+        refused: bool = False,
     ) -> str:
         """Start a node, again with what its former life left; its address. On a `host` of a LAN it listens
-        everywhere and seeks by mDNS, and by seeds that are given only. It stops at the steps `stop_at` (`stopped`)."""
+        everywhere and seeks by mDNS, and by seeds that are given only. It stops at the steps `stop_at` (`stopped`).
+        One that is to be `refused` may end before it serves: then there is no address."""
         data, first = self._root / name, next(iter(self.addresses), name)
         data.mkdir(exist_ok=True)
         store = store or ("sqlite:" if first == name else f"mesh:{first}")
@@ -64,6 +66,7 @@ class Nodes:
         )
         program = [*(host.inside if host else ()), sys.executable, *(command or ("-m", "edged.cli"))]
         address = self._launch(name, [*program, "run", "--config", str(config)], stop_at)
+        assert address or refused, f"{name} has ended: {self.said(name)[-2000:]}"
         self.addresses[name] = host.address if host and address else address
         return self.addresses[name]
 
