@@ -5,12 +5,14 @@ from pathlib import Path
 
 import click
 
+from edgectl.program import Program
+
 from .mistakes import or_exit
 from .plan import plan
 from .sim import sim
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="edged")
 def main() -> None:
     """Run a node of an edged mesh: broker and worker host in one daemon.

@@ -59,7 +59,7 @@ def run_mesh(count: int, data_dir: Path | None, containers: int) -> int:
             return _wait([process for process, _ in nodes])
         except KeyboardInterrupt:
             return 0
-        except (RuntimeError, OSError) as error:
+        except RuntimeError as error:
             print(f"edged dev: {error}", file=sys.stderr)
             return 1
         finally:

@@ -40,13 +40,6 @@ PROGRAM = [sys.executable, "-m", "edgectl.cli"]
 PATIENCE = 60.0
 
 
-@pytest.fixture
-def broker() -> Iterator[FakeBroker]:
-    """A broker on a free loopback port."""
-    with FakeBroker(socket.create_server(("127.0.0.1", 0))) as fake:
-        yield fake
-
-
 def run(broker: FakeBroker, *words: str) -> Result:
     return CliRunner().invoke(main, ["--node", broker.address, *words])
 
@@ -367,16 +360,6 @@ def test_a_time_that_is_none_is_a_wrong_argument(given: str) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert "--timeout" in result.stderr
     assert "\0" not in result.stderr and "x00" not in result.stderr
-
-
-def test_output_that_cannot_be_written_is_one_line(broker: FakeBroker) -> None:
-    """A full disk behind `>`: exit 1 and the reason, no traceback; also where Python keeps output for later."""
-    a_mesh(broker)
-    command, env = [sys.executable, "-m", "edgectl.cli", "--node", broker.address, "nodes"], {**os.environ, "PYTHONUNBUFFERED": ""}
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env, check=False)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1 and "No space left" in done.stderr
 
 
 def test_nobody_there_says_how_to_name_a_node() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,6 @@ SESSION = {
     "epoch": 3,
     "version": 9,
 }
-
-
-@pytest.fixture
-def broker() -> Iterator[FakeBroker]:
-    """A broker on a free loopback port."""
-    sock = socket.create_server(("127.0.0.1", 0))
-    with FakeBroker(sock) as fake:
-        yield fake
 
 
 @pytest.fixture

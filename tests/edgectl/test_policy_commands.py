@@ -1,8 +1,6 @@
 """`edgectl policy` and `session explain`: what they ask, and what of the answer a person reads."""
 
 import json
-import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,13 +35,6 @@ WHAT_IF = {
     "points": POINTS,
 }
 SESSION = {"function": "arm", "session": "a", "mode": "local", "node": "n1", "rate": 2.5, "why": ["an operator moved it", "and so on"]}
-
-
-@pytest.fixture
-def broker() -> Iterator[FakeBroker]:
-    """A broker on a free loopback port."""
-    with FakeBroker(socket.create_server(("127.0.0.1", 0))) as fake:
-        yield fake
 
 
 def run(broker: FakeBroker, *words: str) -> Result:

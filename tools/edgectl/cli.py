@@ -4,10 +4,7 @@ Decides the options before the command, how help is laid out, and with which tex
 to know what a command takes and does, the wire, and how results look.
 """
 
-import contextlib
-import errno
 import os
-import sys
 from typing import Any, NoReturn
 
 import click
@@ -18,7 +15,8 @@ from edged_protocol.errors import CallError
 from . import arguments
 from .addresses import targets
 from .commands import Desk
-from .failures import FAILED, INTERRUPTED, UNREACHABLE, exit_code
+from .failures import INTERRUPTED, UNREACHABLE, exit_code
+from .program import Program, complain
 from .render import printable
 from .rows import (
     COMMANDS,
@@ -45,7 +43,7 @@ class Command(click.Command):
         return super().parse_args(ctx, arguments.shield_numbers(args))
 
 
-class Tool(click.Group):
+class Tool(Program):
     """The group that turns failures into a message and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -57,22 +55,11 @@ class Tool(click.Group):
             _fail(ctx, f"no answer from the mesh: {error}\n{_WHERE}", UNREACHABLE)
         except CallError as error:
             _fail(ctx, _explained(error), exit_code(error))
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # whoever reads has seen enough, says click
-            _let_go_of_output()
-            _fail(ctx, f"Error: {error}", FAILED)
-
-
-def _let_go_of_output() -> None:
-    """What could not be written is not tried again when the interpreter ends, which would have its own exit code."""
-    with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _fail(ctx: click.Context, text: str, code: int) -> NoReturn:
     for line in text.splitlines():
-        click.echo(printable(line), err=True)
+        complain(printable(line))
     ctx.exit(code)
 
 
