@@ -33,6 +33,10 @@ MAX_UPLOADS = 5
 """Half-way at the same time; each holds its bytes. One that nobody goes on with must not block the others."""
 
 
+class Damaged(ValueError):
+    """Bytes that are not those of the bundle: another node, or another time, may give the right ones."""
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write, fsync, rename: after a crash the old file or the new one is there."""
     fresh = path.with_name(path.name + ".new")
@@ -138,7 +142,7 @@ class Bundles:
         dest = self._path(hash_)
         if not self._mended(dest):
             if bundle_hash(data) != hash_:
-                raise ValueError("the bundle's bytes do not have its hash")
+                raise Damaged("the bundle's bytes do not have its hash")
             unpack_bundle(data, dest)
             try:
                 self._spec(hash_)

@@ -5,7 +5,8 @@ know how bundles are kept, how containers start and how a newer pointer is told 
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import trio
 
@@ -27,11 +28,11 @@ from edged_protocol.codec import unpack
 from edged_protocol.errors import CallError, Code, RemoteProtocolError, call_error
 from edged_protocol.ids import valid_name
 
-from .bundles import HASH, Bundles
+from .bundles import HASH, Bundles, Damaged
 from .fetching import Fetch
 from .host import Spec, StartFailed
 from .peers import Peers
-from .workers import Workers
+from .workers import Imported, Workers
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,15 @@ was full and a machine without memory get over it, a missing library takes a per
 
 FOLLOW_SECONDS = 10.0
 """For which a move waits until its node serves what was deployed: a few imports on a small machine that is busy."""
+
+
+class _Ready(NamedTuple):
+    """What a pointer leads to: the function as it is `known`, what of it may run here, and what importing that has told."""
+
+    known: Spec | None
+    stable: Spec | None
+    canary: Spec | None
+    imported: Imported
 
 
 class Deployments:
@@ -97,25 +107,33 @@ class Deployments:
         return False
 
     async def _serve(self, pointer: Pointer) -> None:
-        """What of a pointer is installed and may run here. Raises StartFailed: then nothing has changed."""
-        stable = await self._placed(pointer.hash)
-        canary = await self._placed(pointer.canary)
-        if stable is not None:
-            await self._workers.deploy(stable, canary, pointer.share)
-        else:
-            await self._workers.remove(pointer.name)
-        self.followed[pointer.name] = pointer.version
-        await self._tell_balancer(pointer)
+        """What of a pointer is installed and may run here, unless something newer was said before all of it was imported.
+        Raises StartFailed: then nothing has changed."""
+        ready = await self._prepared(pointer)
+        gone = self._switch(pointer, ready) if self.catalogue.get(pointer.name) == pointer else []
+        await self._workers.retire([*gone, *ready.imported])
 
-    async def _tell_balancer(self, pointer: Pointer) -> None:
-        """How a function's calls are spread is for every broker to know, whether it runs it or not."""
-        spec = await self._bundles.spec(pointer.hash) if pointer.hash else None
-        if spec is None:
-            self._balancer.forget_function(pointer.name)
-            self._manifests.pop(pointer.name, None)
+    async def _prepared(self, pointer: Pointer) -> "_Ready":
+        """All that takes its time. Raises StartFailed."""
+        known = await self._bundles.spec(pointer.hash) if pointer.hash else None
+        stable, canary = await self._placed(pointer.hash), await self._placed(pointer.canary)
+        imported = await self._workers.warm(*filter(None, (stable, canary if stable else None)))
+        return _Ready(known, stable, canary, imported)
+
+    def _switch(self, pointer: Pointer, ready: "_Ready") -> list[str]:
+        """Make a pointer true, in one step: an older one whose import ends later must not replace it. What is for `retire`."""
+        name = pointer.name
+        self.followed[name] = pointer.version
+        # How a function's calls are spread is for every broker to know, whether it runs it or not.
+        if ready.known is None:
+            self._balancer.forget_function(name)
+            self._manifests.pop(name, None)
         else:
-            self._balancer.policy(pointer.name, spec.manifest.balance.policy)
-            self._manifests[pointer.name] = spec.manifest
+            self._balancer.policy(name, ready.known.manifest.balance.policy)
+            self._manifests[name] = ready.known.manifest
+        if ready.stable is None:
+            return self._workers.remove(name)
+        return self._workers.serve(ready.stable, ready.canary, pointer.share, ready.imported)
 
     def required(self, name: str) -> tuple[tuple[str, ...], int]:
         """The labels a node must have to run a function, and the bytes for one container."""
@@ -173,44 +191,40 @@ class Deployments:
     async def deploy(self, spec: Spec, share: int = 0) -> None:
         """`spec` for all or as a canary. Raises as above."""
         name = spec.manifest.name
-        old = self.catalogue.get(name)
         if share:
-            await self._point(with_canary(old, self._node, spec.hash, share))
+            await self._point(name, lambda now: with_canary(now, self._node, spec.hash, share))
         else:
-            await self._point(deployed(old, name, self._node, spec.hash))
+            await self._point(name, lambda now: deployed(now, name, self._node, spec.hash))
 
     async def promote(self, old: Pointer) -> None:
         """All get the canary. Raises ValueError, StartFailed."""
-        await self._point(promoted(old, self._node))
+        await self._point(old.name, lambda now: promoted(now or old, self._node))
 
     async def roll_back(self, old: Pointer) -> None:
         """Without the canary, or to the version before. Raises ValueError, StartFailed."""
-        await self._point(rolled_back(old, self._node))
+        await self._point(old.name, lambda now: rolled_back(now or old, self._node))
 
     async def remove(self, name: str) -> None:
         """An operator removed `name`."""
-        await self._point(deployed(self.catalogue.get(name), name, self._node, ""))
+        await self._point(name, lambda now: deployed(now, name, self._node, ""))
 
-    async def _point(self, pointer: Pointer) -> None:
-        """Told to others only when it is on this disk; else all is as before."""
-        before = self.catalogue.get(pointer.name)
-        await self._serve(pointer)
+    async def _point(self, name: str, made: Callable[[Pointer | None], Pointer]) -> None:
+        """Told to others only when it is on this disk; else all is as before. What others said during the import counts: the
+        pointer is `made` again of that. Raises CallError when it would lead elsewhere then."""
+        meant = made(self.catalogue.get(name))
+        ready = await self._prepared(meant)
+        gone: list[str] = []
         try:
+            pointer = made(self.catalogue.get(name))
+            if pointer.hashes() != meant.hashes():
+                raise call_error(Code.CONFLICT, f"{name} has become another version meanwhile")
             await self._bundles.save(self.catalogue, pointer)
-        except OSError:
-            await self._serve_again(pointer.name, before)
-            raise
-        self.catalogue.merge(pointer)
+            if not self.catalogue.merge(pointer):
+                raise call_error(Code.CONFLICT, f"{name} was deployed by another node meanwhile")
+            gone = self._switch(pointer, ready)
+        finally:
+            await self._workers.retire([*gone, *ready.imported])
         await self._tell_all()
-
-    async def _serve_again(self, name: str, before: Pointer | None) -> None:
-        if before is not None:
-            await self._serve(before)
-            return
-        await self._workers.remove(name)
-        self._balancer.forget_function(name)
-        self._manifests.pop(name, None)
-        self.followed.pop(name, None)
 
     async def _tell_all(self) -> None:
         self._announce()
@@ -241,14 +255,15 @@ class Deployments:
 
     async def _again(self, pointer: Pointer, peer: str) -> bool:
         """One try; whether another one may mend what went wrong."""
-        mendable = False
+        mendable = True
         try:
             await self._bundles.save(self.catalogue)
             await self._obey(pointer, peer)
             await self._tidy()
+            mendable = False
         except (CallError, ValueError, OSError, StartFailed) as error:
             log.error("cannot follow %s to %s: %s", pointer.name, pointer.hash[:12], error)
-            mendable = isinstance(error, OSError | StartFailed)
+            mendable = isinstance(error, OSError | StartFailed | Damaged)
         except Exception:
             log.exception("what %s says of %s cannot be followed", peer, pointer.name)
         self._announce()
@@ -270,8 +285,7 @@ class Deployments:
     async def _obey(self, pointer: Pointer, peer: str) -> None:
         for hash_ in pointer.hashes():
             await self._fetch(hash_, peer)
-        if self.catalogue.get(pointer.name) == pointer:  # nothing newer was said meanwhile
-            await self._serve(pointer)
+        await self._serve(pointer)
 
     async def _fetch(self, hash_: str, peer: str) -> None:
         """Have the bundle. Raises CallError when nobody can give it now: the next to tell of it may; and as `Fetch.run`."""

@@ -185,12 +185,14 @@ class Peers:
         )
 
     def introduced(self, link: Link, params: m.Map) -> None:
-        """A peer said what it is and runs. Raises CallError for what is no introduction."""
+        """A peer said what it is and runs; over a connection that was lost meanwhile, or replaced, that is no news.
+        Raises CallError for what is no introduction."""
         wrong = [name for name, right in INTRODUCTION.items() if not right(params.get(name))]
         if wrong:
             raise call_error(Code.BAD_REQUEST, f"node.sync: {', '.join(wrong)} make no sense")
-        link.info["sync"] = params
-        self._node.router.peer(link.name, params["functions"])
+        if self._node.relay.peers.get(link.name) is link:
+            link.info["sync"] = params
+            self._node.router.peer(link.name, params["functions"])
 
     def lost(self, link: Link) -> None:
         """A connection ended."""

@@ -5,7 +5,7 @@ is told to whoever used it: the pool, or the session it belonged to.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 
 WAITS_FOR_ITSELF = "all containers of the function wait for calls that wait for a container of it"
 """Why a call that was made by one of them is refused: no time would help."""
+
+
+Imported = dict[str, bool | None]
+"""By hash, whether a version upgrades older states, if its import has told."""
 
 
 class Workers:
@@ -349,35 +353,40 @@ class Workers:
                 assert isinstance(worker, Worker)
                 self.end(worker)
 
-    async def deploy(self, spec: Spec, canary: Spec | None = None, share: int = 0) -> None:
-        """Serve `spec` from now on, and `canary` to `share` per cent. Raises StartFailed when one of them
-        cannot be imported: then nothing has changed."""
-        told: dict[str, bool | None] = {}
-        for fresh in filter(None, (spec, canary)):
-            if self.slots.total:
-                told[fresh.hash] = await self._host.warm(fresh)
+    async def warm(self, *specs: Spec) -> Imported:
+        """Import versions that are to be served; what that has told. Raises StartFailed."""
+        return {spec.hash: await self._host.warm(spec) for spec in specs if self.slots.total}
+
+    def serve(self, spec: Spec, canary: Spec | None, share: int, imported: Imported) -> list[str]:
+        """Serve `spec` from now on, and `canary` to `share` per cent; the hashes of what is left for `retire`."""
         gone = self.served.put(spec, canary, share)
         for version in self.served.versions():
-            version.imported(told.get(version.spec.hash))
-        for old in gone:
-            await self._retire(old)
+            version.imported(imported.get(version.spec.hash))
+        left = self._leave(gone)
         self.feed(self.served.functions[spec.manifest.name], trio.current_time())
+        return left
 
-    async def remove(self, name: str) -> None:
-        """Serve `name` no longer; calls that wait are answered."""
-        for old in self.served.take_out(name):
-            await self._retire(old)
+    def remove(self, name: str) -> list[str]:
+        """Serve `name` no longer; calls that wait are answered. The hashes for `retire`."""
+        return self._leave(self.served.take_out(name))
 
-    async def _retire(self, old: Deployed) -> None:
-        for call in old.pool.drain_queue():
-            unfit = self.unfit(call)
-            reason = unfit or self.submit(call)
-            if reason is not None:
-                self._lost(call, Code.WRONG_SCHEMA if unfit else 204, reason)
-        for worker in list(old.workers):
-            if worker.seats is None and not worker.calls:
-                self.end(worker)
-        await self._host.retire(old.spec.hash)
+    def _leave(self, gone: list[Deployed]) -> list[str]:
+        for old in gone:
+            for call in old.pool.drain_queue():
+                unfit = self.unfit(call)
+                reason = unfit or self.submit(call)
+                if reason is not None:
+                    self._lost(call, Code.WRONG_SCHEMA if unfit else 204, reason)
+            for worker in list(old.workers):
+                if worker.seats is None and not worker.calls:
+                    self.end(worker)
+        return [old.spec.hash for old in gone]
+
+    async def retire(self, hashes: Iterable[str]) -> None:
+        """Let go what was imported of these, but for those that are served."""
+        for hash_ in hashes:
+            if all(version.spec.hash != hash_ for version in self.served.versions()):
+                await self._host.retire(hash_)
 
 
 def _plainly(worker: Worker, answers: Iterator[Any]) -> list[Done]:

@@ -1,6 +1,7 @@
 """Deployments of one node whose peers and containers are stand-ins."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -80,19 +81,27 @@ class FakeWorkers:
         self.broken = False
         self.tried = 0
         self.running: set[str] = set()
+        self.retired: set[str] = set()
         self.slow: trio.Event | None = None
 
-    async def deploy(self, spec: Spec, canary: Spec | None = None, share: int = 0) -> None:
-        self.tried += 1
+    async def warm(self, *specs: Spec) -> dict[str, bool | None]:
+        self.tried += len(specs)
         if self.slow is not None:
             await self.slow.wait()
-        if self.broken:
+        if self.broken and specs:
             raise StartFailed("it cannot be imported")
-        self.canary = canary.manifest.version if canary else None, share
-        self.functions[spec.manifest.name] = spec
+        return dict.fromkeys(spec.hash for spec in specs)
 
-    async def remove(self, name: str) -> None:
-        self.functions.pop(name, None)
+    def serve(self, spec: Spec, canary: Spec | None, share: int, imported: dict[str, bool | None]) -> list[str]:
+        self.canary = canary.manifest.version if canary else None, share
+        old, self.functions[spec.manifest.name] = self.functions.get(spec.manifest.name), spec
+        return [old.hash] if old else []
+
+    def remove(self, name: str) -> list[str]:
+        return [spec.hash for spec in [self.functions.pop(name, None)] if spec]
+
+    async def retire(self, hashes: Iterable[str]) -> None:
+        self.retired |= set(hashes) - self.hashes()
 
     def hashes(self) -> set[str]:
         return self.running | {spec.hash for spec in self.functions.values()}
