@@ -1,176 +1,12 @@
 """A session's actor on two nodes with one store, every answer delayed at random: each call counts once."""
 
-import random
-from typing import Any
+import gc
 
 import pytest
-from support.leases import good_lease
+from support.two_nodes import World
 
-from edged.core import effects as fx
 from edged.core.calls import Call
-from edged.core.records import Entry, Load, Loaded, Record, SessionKey, StoreFailed, Write, Written
-from edged.core.rests import Rests
-from edged.core.sessions import Rules, Seat
 from edged.core.transition import NEXT, S
-
-KEY = SessionKey("counter", "one")
-
-
-class World:
-    """Two nodes, a store and containers that count; what is under way ends in random order."""
-
-    def __init__(self, seed: int, durability: str = "checkpoint", dwell: float = 0.0) -> None:
-        self.random = random.Random(seed)
-        self.now = 0.0
-        rules = Rules(("remote", "local"), dwell, 500, 128, durability, 5, 1.0)
-        self.seats = {
-            name: Seat(KEY, name, f"boot-{name}", rules, good_lease(name, f"boot-{name}"), lambda: "ab", Rests())
-            for name in "ab"
-        }
-        self.record: Record | None = None
-        self.results: dict[bytes, Entry] = {}
-        self.memory: dict[int, int] = {}
-        self.pending: list[tuple[Any, ...]] = []
-        self.answers: dict[bytes, list[fx.Answer]] = {}
-        self.done: list[tuple[int, str]] = []
-        self.wanted = 0
-        self.serial = 0
-        self.lanes: dict[int, list[tuple[Any, ...]]] = {}
-        self.last: set[bytes] = set()
-        """Calls that end the session."""
-        self.let_go: set[int] = set()
-        self.refused: list[int] = []
-        """How the store refuses the next writes: 1 for certain, 2 when nobody knows."""
-
-    def call(self, node: str, call_id: bytes, attempt: int = 0) -> None:
-        """A client's increment enters at `node`."""
-        self.serial += 1
-        meta = {"attempt": attempt}
-        call = Call(node, self.serial, *KEY, "incr", call_id, self.now, 1e9, b"", meta)
-        self.do(node, self.seats[node].arrived(call, self.now))
-
-    def want(self, node: str, move: str, target: str = "", dwells: bool = False) -> None:
-        """An operator's move; with `dwells` the network's."""
-        self.wanted += 1
-        boot = f"{target}/boot-{target}" if target else ""
-        asker = lambda code, message, _: self.done.append((code, message))  # noqa: E731
-        move_id = self.random.randbytes(16)
-        self.do(node, self.seats[node].want(move, asker, boot, move_id, self.now, dwells=dwells))
-
-    def do(self, node: str, effects: list[fx.Effect]) -> None:
-        """Answers at once, everything else later."""
-        for effect in effects:
-            if isinstance(effect, fx.Answer):
-                for call in (effect.call, *effect.call.attached):
-                    call.answered = True
-                    self.answers.setdefault(call.call_id or b"", []).append(effect)
-            elif isinstance(effect, fx.Done):
-                effect.asker(effect.code, effect.message, effect.result)
-            elif isinstance(effect, fx.RunOwn | fx.Control):
-                self.lanes.setdefault(effect.container, []).append((node, effect))
-            else:
-                self.pending.append((node, effect))
-
-    def step(self) -> None:
-        """One thing that is under way ends."""
-        self.now += 0.01
-        lanes = [lane for lane in self.lanes.values() if lane]
-        which = self.random.randrange(len(self.pending) + len(lanes))
-        if which < len(self.pending):
-            node, effect = self.pending.pop(which)
-        else:
-            node, effect = lanes[which - len(self.pending)].pop(0)
-        self.end(node, self.seats[node], effect)
-
-    def run(self) -> None:
-        """Until nothing but timers is under way."""
-        for _ in range(100_000):
-            if all(isinstance(e, fx.Timer) for _, e in self.pending) and not any(
-                self.lanes.values()
-            ):
-                return
-            self.step()
-        raise AssertionError("it does not come to rest")
-
-    def end(self, node: str, seat: Seat, effect: fx.Effect) -> None:
-        if isinstance(effect, fx.Ask):
-            self.do(node, seat.on_store(effect.token, self.store(effect.op), self.now))
-        elif isinstance(effect, fx.RunPool):
-            call = effect.call
-            count = int(call.state or b"0") + 1
-            body = str(count).encode()
-            meta = {"end": True} if call.call_id in self.last else {}
-            self.do(node, seat.on_answer(call, 0, body, "", meta, body, self.now))
-        elif isinstance(effect, fx.RunOwn) and effect.container in self.let_go:
-            self.do(node, seat.on_answer(effect.call, 103, b"", "not here", {}, None, self.now))
-        elif isinstance(effect, fx.RunOwn):
-            count = self.memory[effect.container] = self.memory[effect.container] + 1
-            body = str(count).encode()
-            meta = {"end": True} if effect.call.call_id in self.last else {}
-            self.let_go |= {effect.container} if meta else set()
-            self.do(node, seat.on_answer(effect.call, 0, body, "", meta, None, self.now))
-        elif isinstance(effect, fx.Start):
-            self.serial += 1
-            self.do(node, seat.on_container(effect.token, self.serial, "", self.now))
-        elif isinstance(effect, fx.Control):
-            self.control(node, seat, effect)
-        elif isinstance(effect, fx.Forward):
-            other = effect.node
-            self.do(other, self.seats[other].arrived(effect.call, self.now))
-        elif isinstance(effect, fx.Tell):
-            self.tell(node, seat, effect)
-        elif isinstance(effect, fx.Timer) and effect.token == -1:
-            self.do(node, seat.on_timer(-1, self.now))
-
-    def control(self, node: str, seat: Seat, effect: fx.Control) -> None:
-        blob = None
-        if effect.verb == "worker.load":
-            self.memory[effect.container] = int(effect.blob or b"0")
-        else:
-            blob = str(self.memory[effect.container]).encode()
-        self.do(node, seat.on_control(effect.token, fx.Said(0, "", {}, blob), self.now))
-
-    def tell(self, node: str, seat: Seat, effect: fx.Tell) -> None:
-        other = effect.node.partition("/")[0]
-        target = self.seats[other]
-
-        def asker(code: int, message: str, _: Any) -> None:
-            self.do(node, seat.on_peer(effect.token, code, message, self.now))
-
-        move = effect.params["move"]
-        if effect.verb == "session.invite":
-            self.do(other, target.invited(asker, effect.params["from"], move, self.now))
-        elif effect.verb == "session.offer":
-            self.do(other, target.offered(asker, effect.params, self.now))
-        elif effect.verb == "session.chunk":
-            self.do(other, target.piece(asker, effect.params, effect.blob or b"", self.now))
-        elif effect.verb == "session.withdraw":
-            self.do(other, target.withdrawn(move, self.now))
-        elif effect.verb == "session.done":
-            self.do(other, target.safe_there(move, self.now))
-        else:
-            self.do(other, target.committed(move, self.now))
-
-    def store(self, op: Any) -> Any:
-        if isinstance(op, Load):
-            known = self.results.values() if op.ask is None else map(self.results.get, op.ask)
-            return Loaded(self.record, tuple(entry for entry in known if entry is not None))
-        assert isinstance(op, Write)
-        if self.refused:
-            return StoreFailed(False if self.refused.pop() == 1 else None, "away")
-        old = self.record
-        if (op.expect_epoch, op.expect_version) != ((old.epoch, old.version) if old else (0, 0)):
-            return Written(False, old, None)
-        for entry in op.results:
-            if entry.call_id in self.results:
-                return Written(False, old, self.results[entry.call_id])
-        self.results |= {entry.call_id: entry for entry in op.results}
-        state = op.state if op.state is not None else old.state if old else None
-        self.record = Record(
-            op.epoch, op.mode, op.owner, op.owner_boot, op.version, op.move, state,
-            False, op.schema, 0.0, op.alarms,
-        )  # fmt: skip
-        return Written(True, self.record, None)
 
 
 def values(world: World) -> list[int]:
@@ -297,96 +133,6 @@ def test_the_record_tells_of_moves_that_nobody_told_of() -> None:
     assert [code for code, _ in world.done[-2:]] == [103, 0]
 
 
-def called(world: World, count: int) -> list[bytes]:
-    """So many calls at "a", each run to its end; their ids."""
-    ids = [world.random.randbytes(16) for _ in range(count)]
-    for call_id in ids:
-        world.call("a", call_id)
-        world.run()
-    return ids
-
-
-def counts(world: World, ids: list[bytes]) -> list[int]:
-    return [int(world.answers[call_id][-1].body) for call_id in ids]
-
-
-@pytest.mark.parametrize("local", [False, True])
-def test_a_call_may_end_its_session(local: bool) -> None:
-    """It counts as the last one; the next begins the session anew with a higher epoch, and ids of before are known."""
-    world = World(3)
-    if local:
-        world.want("a", "localize")
-        world.run()
-    first = called(world, 2)
-    world.last.add(last := world.random.randbytes(16))
-    world.call("a", last)
-    world.call("a", behind := world.random.randbytes(16))
-    world.run()
-    assert counts(world, [*first, last, behind]) == [1, 2, 3, 1]
-    epochs = [(world.answers[one][0].meta or {})["epoch"] for one in (*first, last, behind)]
-    assert epochs[0] == epochs[1] == epochs[2] < epochs[3]
-    world.call("b", last, attempt=1)
-    world.run()
-    assert counts(world, [last]) == [3]
-    assert counts(world, called(world, 1)) == [2]
-
-
-def test_an_operator_ends_a_local_session_behind_the_calls_it_has() -> None:
-    """What it was given counts, nothing of the state is left, and who asked is told."""
-    world = World(4)
-    world.want("a", "localize")
-    world.run()
-    first = called(world, 2)
-    world.call("a", running := world.random.randbytes(16))
-    world.want("a", "end")
-    world.call("a", behind := world.random.randbytes(16))
-    world.run()
-    assert [code for code, _ in world.done] == [0, 0]
-    assert counts(world, [*first, running, behind]) == [1, 2, 3, 1]
-    assert world.record is not None
-    assert (world.record.mode, world.record.epoch, world.record.version) == ("remote", 2, 1)
-
-
-def test_an_end_that_the_store_refuses_leaves_the_session_as_it_was() -> None:
-    """Asked for, it fails with 106 and the container serves on."""
-    world = World(5)
-    world.want("a", "localize")
-    world.run()
-    first = called(world, 1)
-    world.want("a", "end")
-    world.refused.append(1)
-    world.run()
-    assert [code for code, _ in world.done] == [0, 106]
-    assert world.seats["a"].local
-    assert counts(world, [*first, *called(world, 1)]) == [1, 2]
-
-
-@pytest.mark.parametrize("how", [1, 2])
-def test_an_end_that_the_function_says_waits_for_the_store(how: int) -> None:
-    """The call that said it may have been answered: nobody is served before the store has the end."""
-    world = World(6)
-    world.want("a", "localize")
-    world.run()
-    world.last.add(last := world.random.randbytes(16))
-    world.call("a", last)
-    world.refused.append(how)
-    world.run()
-    seat = world.seats["a"]
-    assert seat.state is S.DOUBT
-    world.do("a", seat.on_timer(seat.token, world.now))
-    world.run()
-    assert seat.state is S.FREE
-    assert counts(world, [last, *called(world, 1)]) == [1, 1]
-
-
-def test_only_a_local_session_ends_by_its_owner() -> None:
-    """Of another one there is nothing to wait for: it ends by its record."""
-    world = World(7)
-    called(world, 1)
-    world.want("a", "end")
-    assert [code for code, _ in world.done] == [201]
-
-
 def test_a_piece_of_another_move_is_refused() -> None:
     """What a target has of one move is never mixed with another's; a piece that it has is answered, and not taken again."""
     world = World(3)
@@ -402,3 +148,30 @@ def test_a_piece_of_another_move_is_refused() -> None:
     assert told == [0, 103, 0, 0, 0]
     assert seat.arrival is not None
     assert seat.arrival.whole == b"123"
+
+
+def calls() -> int:
+    """Those that this process still has."""
+    return sum(type(one) is Call for one in gc.get_objects())
+
+
+@pytest.mark.parametrize("move", ["", "localize"])
+def test_a_call_that_is_over_waits_for_no_collector(move: str) -> None:
+    """A body may have a megabyte, and the collector comes after thousands of calls: nothing of a call refers back to it."""
+    world = World(8)
+    if move:
+        world.want("a", move)
+    for number in range(40):
+        world.call("ab"[number % 2], world.random.randbytes(16))
+    world.refused.append(1)
+    gc.collect()
+    gc.disable()
+    try:
+        world.run()
+        assert 0 in {answer.code for answers in world.answers.values() for answer in answers}
+        world.answers.clear()
+        left = calls()
+        gc.collect()
+        assert left == calls()
+    finally:
+        gc.enable()

@@ -171,6 +171,8 @@ def committed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     assert head is not None
     assert record is not None
     over, actor.over = actor.over, False
+    # It holds the answer, and that the call: together they would wait for the collector, with both their bodies.
+    written, head.entry = head.entry, None
     if isinstance(outcome, StoreFailed):
         actor.record = None
         code = 106 if outcome.applied is False else 401
@@ -178,7 +180,7 @@ def committed(actor: Actor, outcome: Any, now: float) -> list[Effect]:
     if not outcome.won:
         actor.record = None
         return _lost_race(actor, head, record, outcome)
-    answer, blob, version, wanted, alarms = head.entry
+    answer, blob, version, wanted, alarms = written
     if over:
         return [*_ended(actor, answer), *_has_ended(actor, record, now)]
     if blob is not None:
