@@ -6,12 +6,13 @@ WORLDS ?= 1000000
 # A kernel as a process, for tests: Debian has it for PCs only.
 UML := $(if $(filter amd64,$(shell dpkg --print-architecture 2>/dev/null)),linux.uml:user-mode-linux)
 
-.PHONY: help deps test soak soak-chaos soak-steps lint demo bench bench-balance bench-migration bench-policy bench-stores bench-paper clean
+.PHONY: help deps test soak soak-properties soak-chaos soak-steps lint demo bench bench-balance bench-migration bench-policy bench-stores bench-paper clean
 help:
 	@echo "make demo        a mesh on loopback with a fleet of robot arms, and an account of every call"
 	@echo "make demo KEEP=1 the same, and the mesh stays up with commands to try"
 	@echo "make test        everything that CI checks"
 	@echo "make soak        WORLDS=1000000 simulated meshes on all cores, other ones each time"
+	@echo "make soak-properties  other examples for the tests that look for some, and many more; some minutes"
 	@echo "make soak-chaos  three nodes and a Redis: 128,000 calls, 300 moves, each node killed twice, pauses; with sync, then with checkpoint; some minutes"
 	@echo "make soak-steps  nodes killed and paused, and the store killed, at every step of every move; some minutes"
 	@echo "make lint        ruff, mypy, import contracts"
@@ -46,6 +47,9 @@ test: deps lint
 
 soak: $(BIN)/.stamp
 	cd tests && ../$(BIN)/python -m sim.soak $(WORLDS)
+
+soak-properties: $(BIN)/.stamp
+	$(BIN)/python -m pytest -q -m hypothesis --hypothesis-profile=others tests
 
 soak-chaos: deps $(BIN)/.stamp
 	cd tests && ../$(BIN)/python -m support.chaos sync 64 2000 300 2 3

@@ -34,7 +34,7 @@ class Desk:
 
     async def until(self, name: str, count: int) -> None:
         """Wait until something has happened so often."""
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while self.events(name) < count:
                 await self._more.wait()
 

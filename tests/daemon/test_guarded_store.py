@@ -23,7 +23,7 @@ from edged.daemon.guarded_store import GuardedStore
 from edged.daemon.stores import StoreStatistics
 
 KEY = SessionKey("f", "s")
-PATIENCE = 10
+PATIENCE = 60
 
 
 def record(version: int) -> Record:

@@ -30,7 +30,7 @@ def test_a_connection_is_answered_and_tasks_hear_of_it() -> None:
 
     async def main(hub: Hub) -> bytes:
         near, far = socket.socketpair()
-        with near, far, trio.fail_after(5):
+        with near, far, trio.fail_after(60):
             echo = Echo(hub, near)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(hub.run)
@@ -59,7 +59,7 @@ def test_threads_and_signals_reach_tasks() -> None:
     """A task that waits for a thread, for a time or for a signal is woken though the hub waits for connections."""
 
     async def main(hub: Hub) -> list[object]:
-        with trio.fail_after(5), trio.open_signal_receiver(signal.SIGUSR1) as signals:
+        with trio.fail_after(60), trio.open_signal_receiver(signal.SIGUSR1) as signals:
             result: list[object] = [await trio.to_thread.run_sync(lambda: "from a thread")]
             await trio.sleep(0.01)
             signal.raise_signal(signal.SIGUSR1)
@@ -85,7 +85,7 @@ def test_deadlines_are_looked_after_while_calls_are_in_flight() -> None:
             swept.set()
 
         hub.sweep, hub.in_flight = sweep, calls
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await swept.wait()
             await trio.sleep(0.02)
         return sweeps

@@ -147,7 +147,7 @@ def test_nobody_reading_delays_the_end_by_the_deadline_only(
         done.set()
 
     threading.Thread(target=end, daemon=True).start()
-    assert done.wait(20)
+    assert done.wait(60)
     os.read(pipe.read, PIPE_BYTES)  # so that the writer's thread ends, too
 
 
@@ -300,13 +300,13 @@ def running(tmp_path: Path, pipe: Pipe, config: str = "") -> Iterator[tuple[Daem
 def stop(process: Daemon) -> None:
     """SIGTERM, and a clean end."""
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 def send_nonsense(address: str) -> None:
     """What the daemon logs a line about."""
     host, port = address.split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as sock:
+    with socket.create_connection((host, int(port)), timeout=60) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
         with contextlib.suppress(ConnectionError):
             while sock.recv(4096):
@@ -354,6 +354,6 @@ def test_a_node_that_cannot_start_says_why_in_one_line(tmp_path: Path, pipe: Pip
     """A data directory that is none: exit 1 and one line that names it, no traceback."""
     (tmp_path / "data").write_text("not a directory")
     with running(tmp_path, pipe) as (process, address):
-        assert (process.wait(30), address) == (1, "")
+        assert (process.wait(60), address) == (1, "")
     (line,) = logged(pipe)
     assert line.endswith(f"nothing can be kept in {tmp_path}/data: File exists")

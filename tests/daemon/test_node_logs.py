@@ -22,7 +22,7 @@ from edged_protocol.errors import CallError
 from edged_protocol.limits import MAX_STR
 from edged_protocol.trio_client import Mesh, connect
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def node_of(root: Path, name: str, seeds: list[str]) -> Node:

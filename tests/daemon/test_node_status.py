@@ -123,7 +123,7 @@ async def test_a_store_that_hangs_is_failing(
     """Silence is answered in time, so that an operator can always look."""
     monkeypatch.setattr(watched_store, "PROBE_SECONDS", 0.05)
     del store.answers[r.ListSessions]
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         said = await status(node)
     assert said["store"]["state"] == "failing: no answer in 0.05 s"
 

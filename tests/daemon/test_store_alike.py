@@ -117,7 +117,7 @@ async def answers(store: Store, ops: list[Op]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for op in ops:
         store.submit(op, outcomes.append)
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while len(outcomes) < len(ops):  # noqa: ASYNC110 - two stores answer in their own time
             await trio.sleep(0.001)
     return [plain(outcome) for outcome in outcomes]

@@ -293,7 +293,7 @@ class Stalled:
 
     def apply(self, ops: Sequence[Op]) -> list[Outcome]:
         """As many refusals as operations, once the disk answers."""
-        self.go.wait(30)
+        self.go.wait(60)
         self.batches.append(len(ops))
         return [Written(True)] * len(ops)
 

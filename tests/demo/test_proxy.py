@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 async def echo(stream: trio.SocketStream) -> None:

@@ -93,7 +93,7 @@ def test_events_of_all_nodes(nodes: Nodes) -> None:
             "node.drained",
         ]
         os.kill(watching.pid, signal.SIGINT)
-        assert watching.wait(30) == 0
+        assert watching.wait(60) == 0
 
 
 def test_a_node_that_is_not_there_is_told_from_one_that_is_away(nodes: Nodes) -> None:

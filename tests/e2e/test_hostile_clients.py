@@ -76,7 +76,7 @@ class Node:
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(30) == 0
+        assert self.process.wait(60) == 0
 
 
 def limited(descriptors: int | None) -> list[str]:
@@ -128,11 +128,11 @@ def witness(node: Node) -> Iterator[Callable[[], int]]:
         wait_for(lambda: counted > before + 5 or failures, "the witness is served on")
     finally:
         ended.set()
-        thread.join(30)
+        thread.join(60)
     assert not failures, failures
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, f"never happened: {what}"
@@ -141,7 +141,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> No
 
 def dialled(node: Node, *, greeted: bool = True) -> socket.socket:
     host, port = node.address.rsplit(":", 1)
-    sock = socket.create_connection((host, int(port)), timeout=20)
+    sock = socket.create_connection((host, int(port)), timeout=60)
     if greeted:
         sock.sendall(HELLO)
         assert received(sock)[0] == 2
@@ -344,7 +344,7 @@ def test_callers_that_hang_up_at_once(node: Node) -> None:
     with witness(node):
         before = node.descriptors
         for _ in range(2000):
-            socket.create_connection((host, int(port)), timeout=20).close()
+            socket.create_connection((host, int(port)), timeout=60).close()
         wait_for(lambda: node.descriptors <= before + 5, "all of them are closed")
 
 
@@ -378,7 +378,7 @@ def test_too_few_descriptors_to_work_with(tmp_path: Path) -> None:
     config = tmp_path / "edged.toml"
     config.write_text(f'[node]\nname = "n"\ndata_dir = "{tmp_path}"\n[listen]\naddress = "127.0.0.1:0"\n')
     command = [*limited(255), *EDGED, "run", "--config", str(config)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert "needs 256 file descriptors and may have 255" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -95,9 +95,9 @@ def test_a_local_session_survives_a_graceful_stop(tmp_path: Path) -> None:
             while operator.call("counter", "s", "incr", 1) == counted + 1:
                 counted += 1
     assert getattr(ended.value, "code", 102) == 102
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     process, address = _node(tmp_path)
     with closing(WireClient(address, "operator")) as operator:
         assert operator.call("counter", "s", "get") == counted
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0

@@ -2,7 +2,7 @@
 
 from math import inf, nan
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgectl.plot import HEIGHT, WIDTH, Mark, Series, draw, foot_of_cliffs
@@ -14,6 +14,8 @@ POINTS = st.lists(st.tuples(st.floats(-1e6, 1e6), NUMBER), min_size=1, max_size=
 
 
 @given(st.lists(POINTS, min_size=1, max_size=3), st.none() | st.floats(-10, 10))
+@example([[(0.0, 3.0), (0.0, -6.6e-296)]], 0.0)
+@example([[(0.0, 0.0), (5e-324, 5e-324), (1.0, nan)]], None)
 def test_any_curve_fits_its_frame(curves: list[list[tuple[float, float]]], top: float | None) -> None:
     """As many lines of as many characters as asked for, whatever the numbers are."""
     text = draw([Series("one", points) for points in curves], x="x", y="y", top=top).plain

@@ -105,7 +105,7 @@ def running(files: list[Path]) -> Iterator[None]:
         yield
         for process in processes:
             process.send_signal(signal.SIGTERM)
-        assert [process.wait(30) for process in processes] == [0] * len(files)
+        assert [process.wait(60) for process in processes] == [0] * len(files)
     finally:
         for process in processes:
             process.kill()

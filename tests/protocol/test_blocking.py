@@ -16,7 +16,7 @@ from edged_protocol.blocking import connect
 from edged_protocol.errors import CallError, RanError, UnknownOutcome
 from edged_protocol.tickets import Unreachable
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds for anything that has to happen, on a machine with other work."""
 
 

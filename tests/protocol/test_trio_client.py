@@ -15,7 +15,7 @@ from edged_protocol.errors import CallError, Code, RanError, UnknownOutcome
 from edged_protocol.tickets import Unreachable
 from edged_protocol.trio_client import connect
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds for anything that has to happen, on a machine with other work."""
 
 

@@ -143,7 +143,7 @@ class Rig:
         """Until nothing goes on any more."""
         nursery = self.deployments._nursery
         assert nursery is not None
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while nursery.child_tasks:  # noqa: ASYNC110 - ends after a few looks
                 await trio.sleep(0.001)
 
@@ -164,6 +164,6 @@ async def deployed(rig: Rig, version: str) -> str:
 
 async def tried(rig: Rig, times: int) -> None:
     """Until so many imports were tried."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while rig.workers.tried < times:  # noqa: ASYNC110 - ends after a few looks
             await trio.sleep(0.001)

@@ -90,7 +90,7 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
     """What systemd listens on."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
-        sock.settimeout(20)
+        sock.settimeout(60)
         yield sock
 
 
@@ -113,7 +113,7 @@ def test_the_daemon_tells_systemd_its_life(listener: socket.socket, tmp_path: Pa
         while said == b"WATCHDOG=1":
             said = listener.recv(4096)
         assert said == b"STOPPING=1"
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
@@ -132,7 +132,7 @@ def test_an_abstract_socket_works_too(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         name = f"edged-test-{os.getpid()}"
         sock.bind("\0" + name)
-        sock.settimeout(5)
+        sock.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", "@" + name)
         assert notify.notify("STATUS=x")
         assert sock.recv(100) == b"STATUS=x"

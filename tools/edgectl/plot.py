@@ -19,6 +19,9 @@ HIGH = 2.0
 MOST = 0.75
 """Of a curve's points that are drawn, in any case: where one point is far better than all others these are no cliff."""
 
+LEAST = 1e-100
+"""Between two numbers that are not the same point: what is less has no power of ten that could be reckoned with."""
+
 STYLES = ("cyan", "yellow", "magenta", "green", "red", "blue")
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _BLANK = 0x2800
@@ -49,7 +52,8 @@ class Axis(NamedTuple):
     def at(self, value: float, cells: int) -> int:
         """Which of `cells` a value falls into; outside it may be any other number."""
         span = self.high - self.low or 1.0
-        return round((value - self.low) / span * (cells - 1))
+        part = min(max((value - self.low) / span, -1.0), 2.0)  # far outside is no number of cells any more
+        return round(part * (cells - 1))
 
 
 def foot_of_cliffs(curves: Iterable[Iterable[float]], shown: Iterable[float] = ()) -> float:
@@ -170,8 +174,8 @@ def _middle(area: _Area) -> float:
 
 def _round_range(low: float, high: float) -> tuple[float, float]:
     """A little wider, ending on round numbers."""
-    span = max(high - low, abs(high) * 1e-9) or 1.0
-    step = 10 ** floor(log10(span)) / 10
+    span = max(high - low, abs(high) * 1e-9)
+    step = 10 ** floor(log10(span)) / 10 if span > LEAST else 1.0
     return floor(low / step) * step, ceil(high / step) * step
 
 
