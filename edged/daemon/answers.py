@@ -13,7 +13,7 @@ from edged.core import effects as fx
 from edged.core.calls import Call
 from edged_protocol import messages as m
 from edged_protocol.codec import encode, encode_result
-from edged_protocol.plain import encode_plain, opened, pass_on, told_by
+from edged_protocol.plain import PlainAnswers, opened, pass_on
 
 from .burden import Burden
 from .deployed import Done
@@ -36,15 +36,13 @@ class Answers:
         self._burden = burden
         self._of_session = of_session
         self._touched: set[Link] = set()
+        self.touch = self._touched.add
+        """The link has bytes for the next `write`; nothing but the add of a set, because each call passes here twice."""
         self._told: set[tuple[Link, str]] = set()
-        self._told_here = told_by(node)
+        self._plain = PlainAnswers(node)
         self.spread: Spread
         self.figures: Callable[[str], tuple[int, ...] | None]
         self.served = 0
-
-    def touch(self, link: Link) -> None:
-        """`link` has bytes for the next `write`."""
-        self._touched.add(link)
 
     def write(self) -> None:
         """One write per touched connection."""
@@ -68,7 +66,7 @@ class Answers:
                 elif self._is_over(call):
                     if call.sent_to is not None:
                         ran.append((call, waited + message[2]))
-                    link.send(encode_plain(id_, message, waited, self._told_here))
+                    link.send(self._plain.encode(id_, message, waited))
             else:
                 self._says(call, message, waited, now)
         if ran:

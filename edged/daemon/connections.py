@@ -21,6 +21,7 @@ from edged_protocol import messages as m
 from edged_protocol.codec import encode
 from edged_protocol.connection import Connection
 from edged_protocol.errors import Code, RemoteProtocolError
+from edged_protocol.forms import FromClient
 from edged_protocol.ids import valid_name
 from edged_protocol.limits import MAX_FRAME, MAX_FRAME_TRUSTED, MAX_INFLIGHT, PROTO
 from edged_protocol.plain import opened
@@ -113,6 +114,8 @@ class Connections:
         if role == "device" and len(self.links) > self._most:
             raise RemoteProtocolError("full", "this node has as many connections as it can hold")
         link.role, link.name = role, hello.info["name"][:63]
+        if role == "device":
+            link.reads(FromClient().decode)
         return m.Welcome(self._greeting(link, MAX_FRAME if role == "device" else MAX_FRAME_TRUSTED))
 
     def _greeting(self, link: Link, max_frame: int) -> m.Map:

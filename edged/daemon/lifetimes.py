@@ -11,8 +11,8 @@ import trio
 
 from edged_protocol import messages as m
 from edged_protocol.connection import Connection
+from edged_protocol.forms import decode_ran
 from edged_protocol.limits import MAX_STATE, PROTO
-from edged_protocol.plain import decode_ran
 
 from .deployed import MAX_CHILDREN, Deployed, Worker
 from .host import Host, StartFailed

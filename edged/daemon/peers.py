@@ -19,7 +19,7 @@ from edged_protocol import messages as m
 from edged_protocol.announcement import Announced
 from edged_protocol.codec import encode, pack
 from edged_protocol.errors import CallError, Code, call_error
-from edged_protocol.plain import FromNode
+from edged_protocol.forms import FromNode
 
 from . import packing
 from .link import Link

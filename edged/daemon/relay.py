@@ -5,7 +5,6 @@ call; one sweep looks after all deadlines (`deadlines`), and `settle` hands over
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import floor
 
 import trio
 
@@ -163,7 +162,7 @@ class Relay:
     def forward(self, call: Call, node: str, now: float) -> None:
         """Let another node answer; its answer comes back through `peer_answer`."""
         link = self.peers.get(node)
-        left = floor((call.deadline - now) * 1000) - 1
+        left = int((call.deadline - now) * 1000) - 1
         if link is None or link.closed:
             if call.session is not None:
                 self.router.forget(SessionKey(call.function, call.session))

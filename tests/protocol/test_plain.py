@@ -9,17 +9,16 @@ from hypothesis import strategies as st
 from edged_protocol import messages as m
 from edged_protocol.codec import decode, encode
 from edged_protocol.errors import RemoteProtocolError
+from edged_protocol.forms import MAX_FORMS, MAX_FORMS_OF_CLIENT, FromClient, FromNode, decode_ran
 from edged_protocol.plain import (
+    MAX_KNOWN,
     ONCE,
-    FromNode,
+    PlainAnswers,
     PlainCalls,
-    decode_ran,
-    encode_plain,
     encode_ran,
     hand_over,
     opened,
     pass_on,
-    told_by,
 )
 
 IDS = [0, 127, 65_536, 2**32 - 1, 2**32, 2**64 - 1]
@@ -32,7 +31,7 @@ def plainly(id_: int, body: bytes, run: int, queue: int, node: str) -> bytes:
     frame = encode_ran(1, body, run)
     plain = decode_ran(frame[4:]) if frame else None
     if type(plain) is m.Plain:
-        return encode_plain(id_, plain, queue, told_by(node))[4:]
+        return PlainAnswers(node).encode(id_, plain, queue)[4:]
     return encode(m.Result(id_, body, {"node": node, "run_us": run, "queue_us": queue}))[4:]
 
 
@@ -63,6 +62,17 @@ CALLS = [
     for size in SIZES
 ]
 
+ASKED = [
+    encode(m.Invoke(id_, name, session, name, key, timeout, b"x" * size, meta))[4:]
+    for id_ in (255, 256, *IDS)
+    for name in ("", "echo", "y" * 32, "\u00e4")
+    for session in (None, "s")
+    for key in (None, b"k" * 16)
+    for timeout in (0, 256, 65_536)
+    for size in (1, 255)
+    for meta in (None, {"attempt": 1})
+]
+
 
 def outcome(attempt: Callable[[bytes], m.Message], frame: bytes) -> str:
     """What comes of it, as text: NaN is not equal to itself."""
@@ -87,10 +97,13 @@ def reader() -> FromNode:
 
 
 KNOWN = reader()
+OF_CLIENTS = FromClient()
+for frame in ASKED[-200:]:
+    OF_CLIENTS.decode(frame)
 
 
 @given(
-    st.sampled_from([*ANSWERS, *PASSED, *CALLS]), st.integers(0, 60), st.binary(max_size=3), st.integers(0, 3), st.booleans()
+    st.sampled_from([*ANSWERS, *PASSED, *CALLS, *ASKED]), st.integers(0, 60), st.binary(max_size=3), st.integers(0, 3), st.booleans()
 )
 def test_a_plain_frame_means_what_it_means_decoded(frame: bytes, at: int, put: bytes, out: int, behind: bool) -> None:
     """Whole, or with some of its bytes changed, at its head or its end."""
@@ -98,13 +111,14 @@ def test_a_plain_frame_means_what_it_means_decoded(frame: bytes, at: int, put: b
     for one in (frame, frame[:at] + put + frame[at + out :] or b"\0", frame[: len(frame) - out] + put or b"\0"):
         assert outcome(decode_ran, one) == outcome(decode, one)
         assert outcome(KNOWN.decode, one) == outcome(decode, one)
+        assert outcome(OF_CLIENTS.decode, one) == outcome(decode, one)
 
 
 @pytest.mark.parametrize("frame", [PASSED[0], PASSED[4], CALLS[0], CALLS[10]])
 def test_no_part_of_a_plain_frame_breaks_its_reader(frame: bytes) -> None:
     """However it is cut, it is a message or a protocol error, as ever."""
     for stop in range(1, len(frame)):
-        assert outcome(KNOWN.decode, frame[:stop]) == outcome(decode, frame[:stop])
+        assert outcome(KNOWN.decode, frame[:stop]) == outcome(OF_CLIENTS.decode, frame[:stop]) == outcome(decode, frame[:stop])
 
 
 def test_usual_frames_are_plain() -> None:
@@ -127,8 +141,8 @@ def test_a_plain_answer_reaches_who_asked(id_: int, body: bytes, run: int, queue
     plain = decode_ran(frame[4:])
     assert type(plain) is m.Plain
     meta = {"node": node, "run_us": run, "queue_us": min(queue, 2**32 - 1)}
-    assert decode(encode_plain(id_, plain, queue, told_by(node))[4:]) == m.Result(id_, body, meta)
-    passed = FromNode(node).decode(encode_plain(5, plain, queue, told_by(node))[4:])
+    assert decode(PlainAnswers(node).encode(id_, plain, queue)[4:]) == m.Result(id_, body, meta)
+    passed = FromNode(node).decode(PlainAnswers(node).encode(5, plain, queue)[4:])
     assert type(passed) is m.Plain
     assert decode(pass_on(id_, passed)[4:]) == m.Result(id_, body, meta)
 
@@ -147,11 +161,26 @@ def test_a_plain_call_is_the_call(
     assert outcome(decode, frame) == outcome(fresh.decode, frame) == outcome(fresh.decode, frame) == repr(expected)
 
 
+def test_a_clients_call_is_read_by_its_form() -> None:
+    """One that was seen before, of any id and time that are as wide; another method in its place is another call."""
+    known = FromClient()
+    for key in (None, b"k" * 16):
+        calls = [m.Invoke(id_, name, None, "m", key, 2000, b"x", None) for id_ in (300, 65_000) for name in ("one", "two")]
+        for call in calls:
+            assert known.decode(encode(call)[4:]) == call
+    assert len(known._calls) == 2
+
+
 def test_what_is_kept_of_methods_is_bounded() -> None:
-    """A node that calls a thousand of them is understood, and fills no memory."""
-    writer, fresh = PlainCalls(), FromNode("near")
+    """A node or a client that calls a thousand of them, of many lengths, is understood and fills no memory."""
+    writer, node, client = PlainCalls(), FromNode("near"), FromClient()
     for number in range(1000):
-        frame = writer.encode(1, "f", str(number), None, 5, b"")[4:]
-        assert outcome(fresh.decode, frame) == repr(m.Invoke(1, "f", None, str(number), None, 5, b"", {"hops": 1}))
-    assert len(writer._named) <= 256
-    assert len(fresh._named) <= 256
+        name = "m" * (number // 250) + str(number)
+        frame = writer.encode(1, "f", name, None, 5, b"x" * (number % 250))[4:]
+        call = m.Invoke(1, "f", None, name, None, 5, b"x" * (number % 250), {"hops": 1})
+        assert outcome(node.decode, frame) == repr(call)
+        asked = call._replace(id=300, timeout_ms=300, meta=None)
+        assert client.decode(encode(asked)[4:]) == asked
+    assert len(writer._forms) <= MAX_KNOWN
+    assert len(node._calls) <= MAX_FORMS
+    assert len(client._calls) <= MAX_FORMS_OF_CLIENT
