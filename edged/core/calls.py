@@ -21,7 +21,7 @@ class Call:
 
     __slots__ = (
         "alarm", "answered", "arrived", "asks", "attached", "attempt", "away", "body", "call_id", "chain", "container",
-        "deadline", "deltas", "entry", "form", "function", "heavy", "holds", "hops", "method", "mode", "origin", "packed", "prefer", "reroutes",
+        "deadline", "deltas", "entry", "form", "function", "heavy", "hops", "method", "mode", "origin", "packed", "prefer", "reroutes",
         "sent_at", "sent_to", "serial", "session", "started", "state", "state_seconds", "traceparent", "tries", "writes",
     )  # fmt: skip
 
@@ -66,7 +66,6 @@ class Call:
         """The schema of `state` and `deltas`; 0: there are none."""
         self.heavy = 0
         """Bytes of its body that count as in hand."""
-        self.holds = False
         self.hops = 0
         self.mode: str | None = None
         self.packed: bytes | None = None

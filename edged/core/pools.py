@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from math import ceil
+from typing import Any, Generic, TypeVar
 
 from .calls import Call
 
@@ -42,6 +43,9 @@ MANY = int(1 / SMOOTHING)
 RATE_SECONDS = 10.0
 """Time over which arrivals are averaged."""
 
+C = TypeVar("C", bound=Hashable)
+"""A container."""
+
 
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
@@ -54,7 +58,7 @@ class PoolStatistics:
     service: float
 
 
-class Pool:
+class Pool(Generic[C]):
     """Queue and containers of one function; `assign` after every change."""
 
     def __init__(self, minimum: int, maximum: int, queue: int) -> None:
@@ -62,9 +66,9 @@ class Pool:
         self._maximum = maximum
         self._limit = queue
         self._queue: deque[Call] = deque()
-        self._held: dict[Hashable, deque[Call]] = {}
-        self._idle_since: dict[Hashable, float] = {}
-        self._overrun: set[Hashable] = set()
+        self._held: dict[C, deque[Call]] = {}
+        self._idle_since: dict[C, float] = {}
+        self._overrun: set[C] = set()
         self.starting = 0
         self._service = 1.0
         self._mean = 0.0
@@ -141,10 +145,11 @@ class Pool:
         busy = len(self._held) - len(self._idle_since)
         return room, busy, len(self._queue), int(self._mean * 1e6), int(self._rate * 1000)
 
-    def assign(self, now: float) -> list[tuple[Hashable, Call]]:
+    def assign(self, now: float) -> list[tuple[C, Call]]:
         """The calls to hand over now, each with its container. Calls already answered are dropped."""
-        result: list[tuple[Hashable, Call]] = []
-        queue, container, room = self._queue, None, 0
+        result: list[tuple[C, Call]] = []
+        queue, room = self._queue, 0
+        container: Any = None
         depth = max(1, min(MAX_HELD, int(PREFETCH / self._service)))
         enough = max(1, min(MAX_HELD, int(WORTH_WAKING / self._service)))
         while queue:
@@ -167,7 +172,7 @@ class Pool:
             result.append((container, call))
         return result
 
-    def _next_container(self, enough: int, depth: int) -> Hashable | None:
+    def _next_container(self, enough: int, depth: int) -> C | None:
         """The first that does not have enough; of those that have, the one with the fewest."""
         best, fewest = None, depth
         for container, held in self._held.items():
@@ -178,7 +183,7 @@ class Pool:
                 best, fewest = container, have
         return best
 
-    def finished(self, container: Hashable, done: Iterable[tuple[Call, float | None]], now: float) -> None:
+    def finished(self, container: C, done: Iterable[tuple[Call, float | None]], now: float) -> None:
         """`container` has answered these calls, in this order; each took it so many seconds, if it has said so."""
         held = self._held.get(container)
         if not held:
@@ -207,7 +212,7 @@ class Pool:
         elif not held[0].started:
             held[0].started = now
 
-    def overdue(self, container: Hashable) -> list[Call]:
+    def overdue(self, container: C) -> list[Call]:
         """Take back what waits behind the running call of `container`; it goes to the queue's head.
 
         Until that call ends the container is given nothing more.
@@ -224,12 +229,12 @@ class Pool:
         self._queue.extendleft(reversed(taken))
         return taken
 
-    def add(self, container: Hashable, now: float) -> None:
+    def add(self, container: C, now: float) -> None:
         """A container is ready."""
         self._held[container] = deque()
         self._idle_since[container] = now
 
-    def remove(self, container: Hashable) -> Call | None:
+    def remove(self, container: C) -> Call | None:
         """A container is gone; the call it ran, the rest goes back to the queue's head."""
         held = self._held.pop(container, None)
         self._idle_since.pop(container, None)
@@ -259,17 +264,17 @@ class Pool:
             return 0
         return min(queued, ceil(queued * self._mean / GROW_DELAY))
 
-    def idle(self, now: float, seconds: float) -> list[Hashable]:
+    def idle(self, now: float, seconds: float) -> list[C]:
         """Containers idle for `seconds`, oldest first, beyond the minimum."""
         spare = max(0, len(self._held) - self._minimum)
         old = [c for c, since in self._idle_since.items() if now - since >= seconds]
         return old[:spare]
 
-    def idlest(self) -> Hashable | None:
+    def idlest(self) -> C | None:
         """The one idle for longest, though the minimum wants it."""
         return next(iter(self._idle_since), None)
 
-    def containers(self) -> list[Hashable]:
+    def containers(self) -> list[C]:
         """All of them."""
         return list(self._held)
 

@@ -4,7 +4,7 @@ Decides in which form an answer leaves, and when a call's place is free again; `
 once per connection. Refuses to know where calls go (`relay`), and what the answers of sessions' calls mean (`seating`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import trio
@@ -55,15 +55,20 @@ class Answers:
     def worker_answers(self, done: list[Done], now: float) -> None:
         """A container answered these calls."""
         ran: list[tuple[Call, int]] = []
+        told: Link | None = None
+        """Knows the load as it is now; all these calls are of one function."""
         for call, message, _ in done:
             queued = call.started - call.arrived
             waited = int(queued * 1e6) if queued > 0.0 else 0
             if type(message) is m.Plain:
                 link, id_ = call.origin
-                if link.role == "node" and (link, call.function) not in self._told:
-                    meta = {"run_us": message.run_us, "node": self._node, "queue_us": waited}
-                    self.result(call, opened(message).body, meta)  # with the load, as the first of this write
-                elif self._is_over(call):
+                if link is not told and link.role == "node":
+                    told = link
+                    if (link, call.function) not in self._told:
+                        meta = {"run_us": message.run_us, "node": self._node, "queue_us": waited}
+                        self.result(call, opened(message).body, meta)  # with the load, as the first of this write
+                        continue
+                if self._is_over(call):
                     if call.sent_to is not None:
                         ran.append((call, waited + message[2]))
                     link.send(self._plain.encode(id_, message, waited))
@@ -83,23 +88,28 @@ class Answers:
         else:
             self.result(call, message.body, meta)
 
-    def pass_on(self, done: list[tuple[Call, m.Plain]], now: float) -> None:
-        """Another node answered these calls, which have no session."""
+    def pass_on(self, waiting: dict[int, Any], answers: Iterable[m.Plain], now: float) -> list[tuple[Any, m.Plain]]:
+        """Another node answered calls that wait on its connection. Those with a session, and what is no call, are the
+        caller's."""
         ran: list[tuple[Call, int]] = []
-        for call, message in done:
+        others: list[tuple[Any, m.Plain]] = []
+        for answer in answers:
+            call = waiting.pop(answer[0], None)
+            if type(call) is not Call or call.session is not None:
+                others.append((call, answer))
+                continue
             call.away = False
-            ran.append((call, message[2] + message[3]))
-            link, id_ = call.origin
+            ran.append((call, answer[2] + answer[3]))
             if self._is_over(call):
-                link.send(pass_on(id_, message))
+                link, id_ = call.origin
+                link.send(pass_on(id_, answer))
         self.spread.ran(ran, now)
+        return others
 
     def _is_over(self, call: Call) -> bool:
         """The usual end of a call without a session, to which nothing is attached; whether its caller waits for it."""
         link = call.origin[0]
-        self._calls.pop(call.serial, None)  # `done_with`, without a call of a function for each
-        if call.holds:
-            call.holds = False
+        if self._calls.pop(call.serial, None) is not None:  # `done_with`, without a call of a function for each
             link.inflight -= 1
             if call.heavy:
                 self._burden.drop(link, call.heavy)
@@ -133,9 +143,7 @@ class Answers:
 
     def done_with(self, call: Call) -> None:
         """Nothing works for it any more: its place on the caller's connection is free."""
-        self._calls.pop(call.serial, None)
-        if call.holds:
-            call.holds = False
+        if self._calls.pop(call.serial, None) is not None:
             call.origin[0].inflight -= 1
             if call.heavy:
                 self._burden.drop(call.origin[0], call.heavy)

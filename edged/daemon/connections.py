@@ -192,14 +192,9 @@ class Connections:
                     self._received_rare(link, message, now)
 
     def _passed(self, link: Link, answers: Iterable[m.Plain], now: float) -> None:
-        done: list[tuple[Call, m.Plain]] = []
-        for answer in answers:
-            waiting = link.waiting.pop(answer[0], None)
-            if type(waiting) is Call and waiting.session is None:
-                done.append((waiting, answer))
-            elif waiting is not None:
+        for waiting, answer in self._relay.answers.pass_on(link.waiting, answers, now):
+            if waiting is not None:
                 self._answered(link, waiting, opened(answer), now)
-        self._relay.answers.pass_on(done, now)
 
     def _answered(self, link: Link, waiting: Any, message: m.Result | m.Error, now: float) -> None:
         if type(waiting) is Call:

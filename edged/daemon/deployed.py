@@ -117,7 +117,7 @@ class Deployed:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         limits = spec.manifest.pool
-        self.pool = Pool(limits.min, limits.max, spec.manifest.calls.queue)
+        self.pool: Pool[Worker] = Pool(limits.min, limits.max, spec.manifest.calls.queue)
         self.places = Places(spec.manifest.modes.sessions_per_container)
         self.workers: set[Worker] = set()
         self.broken = ""

@@ -62,7 +62,6 @@ class Entrance:
             if among is not None:
                 among.append(call)
             link.inflight += 1
-            call.holds = True
             calls[serial] = call
             if session is not None:
                 self._measuring.arrived(call, link, now)

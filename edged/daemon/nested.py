@@ -34,7 +34,6 @@ class Nested:
             return False
         queued = pool.queued()
         for worker in pool.containers():
-            assert isinstance(worker, Worker)
             asked = [call for calls in worker.children.values() for call in calls if not call.answered]
             if not asked or not all(call in queued for call in asked):
                 return False

@@ -119,9 +119,7 @@ class Slots:
         if not own and not function.pool.containers() and not function.pool.starting:
             kept = (version.pool.idlest() for version in others)
             spared += [worker for worker in kept if worker is not None and worker not in spared]
-        for worker in spared:
-            assert isinstance(worker, Worker)
-            yield worker
+        yield from spared
 
 
 def _limit(function: Deployed) -> int:

@@ -155,7 +155,6 @@ class Workers:
         """Hand over what can run, start what is missing."""
         fed: set[Link] = set()
         for worker, call in function.pool.assign(now):
-            assert isinstance(worker, Worker)
             worker.invoke(call, now)
             fed.add(worker.link)
         for link in fed:
@@ -350,7 +349,6 @@ class Workers:
         for function in self.served.versions():
             function.pool.sample(now)
             for worker in function.pool.idle(now, function.spec.manifest.pool.idle):
-                assert isinstance(worker, Worker)
                 self.end(worker)
 
     async def warm(self, *specs: Spec) -> Imported:

@@ -59,7 +59,7 @@ class Containers:
         self._states = {name: bytes(spec.state) for name, spec in functions.items()}
         self._ran = ran
         self._lost = lost
-        self.pools = {
+        self.pools: dict[str, Pool[Container]] = {
             name: Pool(0, min(spec.pool_max, slots), spec.queue) for name, spec in functions.items()
         }
         self.used = 0
@@ -139,7 +139,7 @@ class Containers:
                 return True
         return False
 
-    def _end_pooled(self, pool: Pool, container: Container) -> None:
+    def _end_pooled(self, pool: Pool[Container], container: Container) -> None:
         self._dead(container)
         pool.remove(container)
 

@@ -85,7 +85,7 @@ def test_a_container_whose_call_overruns_gets_no_more() -> None:
     assert [container for container, _ in pool.assign(3.0)] == ["a"]
 
 
-def teach_short_calls(pool: Pool) -> None:
+def teach_short_calls(pool: Pool[str]) -> None:
     """Let the pool measure a few hundred calls of ten microseconds."""
     for _ in range(300):
         call = a_call(10_000)
