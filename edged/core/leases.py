@@ -62,6 +62,8 @@ class Leases:
         self.ttl = ttl
         # Whether sessions may be served, in which term (a new one after each lapse), and when to look again.
         self.good = False
+        self.claimed = False
+        """Whether this life has had a lease: before, another node of this name may live, and what it owns is not this one's past."""
         self.term = 0
         self.check_at = inf
         self.lost: dict[str, Lost] = {}
@@ -112,6 +114,7 @@ class Leases:
             self._retry = True  # under the same number: if it was applied after all, the store says so
             return False
         # As the store has it, though it be lower: a former life's last renewal may have come late, and ours after it.
+        self.claimed = self.claimed or outcome.won
         self._seq = outcome.seq if not outcome.won else max(self._seq, outcome.seq)
         if not outcome.won or asked_at < self._trusted_from:
             self._retry = True

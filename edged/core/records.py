@@ -172,13 +172,14 @@ class Renew(NamedTuple):
     """Renew a node's lease.
 
     Wins iff there is none, or one of this boot at seq - 1, or one of another boot: a restarted node
-    replaces its former life.
+    replaces its former life. With `over`, of another boot only the one that has that seq, or, if that is 0, none.
     """
 
     node: str
     boot: str
     seq: int
     ttl: float
+    over: int | None = None
 
 
 class ReadLeases(NamedTuple):

@@ -62,8 +62,10 @@ def repeated(op: Write, record: Record | None) -> bool:
 
 
 def renews(op: Renew, lease: Lease | None) -> bool:
-    """Whether `op` replaces `lease`: that of its own life by the next number, that of another life always."""
-    return lease is None or lease.boot != op.boot or lease.seq == op.seq - 1
+    """Whether `op` replaces `lease`: that of its own life by the next number, that of another life if it is the one meant."""
+    if lease is not None and lease.boot == op.boot:
+        return lease.seq == op.seq - 1
+    return op.over is None or op.over == (0 if lease is None else lease.seq)
 
 
 class Row:

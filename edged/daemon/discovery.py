@@ -37,12 +37,19 @@ class Discovery:
     """`run` announces until it is cancelled; `heard` gets, on trio's thread, all that is announced by others."""
 
     def __init__(
-        self, mesh: str, node: str, bound: tuple[str, int], heard: Callable[[list[Announced]], None]
+        self,
+        mesh: str,
+        node: str,
+        bound: tuple[str, int],
+        heard: Callable[[list[Announced]], None],
+        announces: bool = True,
     ) -> None:
+        """Without `announces` it only listens, for who is not there yet."""
         self._mesh = mesh
         self._node = node
         self._bound = bound
         self._heard = heard
+        self._announces = announces
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._token: trio.lowlevel.TrioToken
@@ -88,6 +95,8 @@ class Discovery:
         zeroconf = Zeroconf(interfaces=list(found), ip_version=version)
         try:
             ServiceBrowser(zeroconf, SERVICE, listener=cast(Any, self._finder))
+            if not self._announces:
+                return zeroconf
             zeroconf.register_service(self._service(found), allow_name_change=True)
         except BaseException:
             zeroconf.close()
@@ -172,6 +181,14 @@ def told(found: tuple[str, ...]) -> list[str]:
     when there is no other."""
     wide = [address for address in found if not _host(address).is_link_local]
     return [address.partition("%")[0] for address in wide or found]
+
+
+def is_address(host: str) -> bool:
+    """Whether it is one already, and no name to be looked up."""
+    try:
+        return bool(_host(host))
+    except ValueError:
+        return False
 
 
 def _host(address: str) -> IPv4Address | IPv6Address:

@@ -48,7 +48,7 @@ def _lease(node: "Node", key: SessionKey, record: Record) -> tuple[str, int] | N
     owner = record.owner if record.mode == "local" else None
     if owner is None:
         return None
-    if owner == node.name and record.owner_boot != node.boot:
+    if owner == node.name and record.owner_boot != node.boot and node.leasing.core.claimed:
         return None  # a former life of this node
     lost, version = node.leasing.core.lost.get(owner), node.workers.served.version_for(*key)
     holds = version is None or version.spec.manifest.durability.on_partition == "hold"

@@ -15,6 +15,7 @@ from edged.core.records import LeaseTable, Outcome, ReadLeases, Renew, StoreFail
 from edged_protocol import messages as m
 from edged_protocol.errors import Code, call_error
 
+from .claiming import Claiming
 from .hub import boottime
 from .stores import Store, ask
 
@@ -29,17 +30,19 @@ class Leasing:
     """`run` for ever; `look` where replies are handed out."""
 
     def __init__(
-        self, core: Leases, store: Store, ended: Callable[[], None], good_again: Callable[[], None]
+        self, core: Leases, store: Store, claiming: Claiming, ended: Callable[[], None], good_again: Callable[[], None]
     ) -> None:
         self.core = core
         self._store = store
+        self._claiming = claiming
         self._ended = ended
         self._good_again = good_again
         self._answered = trio.Event()
         self._good = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Turn for ever; started with the first answer of the store, be it that it is out of reach."""
+        """Turn for ever, once the name is claimed; started with the first answer of the store, be it that it is out of reach.
+        Raises NameTaken."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._turns)
             with trio.move_on_after(FIRST_SECONDS):
@@ -47,6 +50,7 @@ class Leasing:
             task_status.started()
 
     async def _turns(self) -> None:
+        await self._claiming.finish(self._store)
         while True:
             self._turn()
             await trio.sleep(self.core.pause)

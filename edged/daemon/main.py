@@ -15,6 +15,7 @@ import trio
 from edged.config import Config
 
 from . import guest, notify
+from .claiming import NameTaken
 from .hub import Hub
 from .logs import log_to
 from .node import Node
@@ -49,6 +50,8 @@ def _run(config: Config) -> int:
     try:
         guest.run(lambda hub: _main(config, life, hub))
         failed = False
+    except* NameTaken as group:
+        log.error("%s", _flat(group)[0])
     except* (OSError, ValueError, StoreUnusable) as group:
         for failure in _flat(group):
             # Before it served, these say what is wrong with the machine or the configuration.
@@ -69,10 +72,12 @@ async def _main(config: Config, life: Life, hub: Hub) -> None:
     node = Node(config, hub)
     with trio.open_signal_receiver(*ends_by()) as signals:
         async with trio.open_nursery() as nursery:
-            await nursery.start(node.run)
+            await _begin(node, life, nursery, signals)
+            if not life.served:
+                nursery.cancel_scope.cancel()
+                return
             nursery.start_soon(_watchdog)
             _settle_memory()
-            life.served = True
             _report_ready(node)
             async for _ in signals:
                 break
@@ -82,6 +87,24 @@ async def _main(config: Config, life: Life, hub: Hub) -> None:
                 nursery.start_soon(_at_once, signals, waiting)
                 await node.stop()
             nursery.cancel_scope.cancel()
+
+
+async def _begin(node: Node, life: Life, nursery: trio.Nursery, signals: AsyncIterator[int]) -> None:
+    """Until the node serves, or a signal ends a start that has to wait."""
+
+    told = trio.Event()
+
+    async def heed(starting: trio.CancelScope) -> None:
+        async for _ in signals:
+            told.set()
+            starting.cancel()
+            break
+
+    async with trio.open_nursery() as starting:
+        starting.start_soon(heed, starting.cancel_scope)
+        await nursery.start(node.run)
+        life.served = not told.is_set()
+        starting.cancel_scope.cancel()
 
 
 async def _at_once(signals: AsyncIterator[int], waiting: trio.CancelScope) -> None:

@@ -24,6 +24,7 @@ from .brain import Brain
 from .breakpoints import breakpoints
 from .bundles import Bundles, write_whole
 from .cgroups import Cgroups
+from .claiming import Claiming
 from .conflicts import Conflicts
 from .connections import Connections
 from .deadlines import Deadlines
@@ -70,6 +71,7 @@ class Node:
 
     boot: str
     store: WatchedStore
+    claiming: Claiming
     relay: Relay
     seating: Seating
     spread: Spread
@@ -124,10 +126,11 @@ class Node:
         alone, self.boot = await trio.to_thread.run_sync(_claimed, self.data_dir)
         web = None
         try:
-            web = _web(self)
-            await self.cgroups.open()
-            self.listeners.open()
             async with trio.open_nursery() as nursery:
+                await self._claim_name(nursery)
+                web = _web(self)
+                await self.cgroups.open()
+                self.listeners.open()
                 self._assemble(nursery)
                 await self._serve(nursery)
                 if web is not None:
@@ -141,18 +144,25 @@ class Node:
             self.cgroups.close()
             os.close(alone)
 
-    def _assemble(self, nursery: trio.Nursery) -> None:
-        """Make what needs the boot; nothing runs yet."""
+    async def _claim_name(self, nursery: trio.Nursery) -> None:
+        """Open the store, and be known to nobody before the name is this node's. Raises NameTaken, StoreUnusable."""
         sender, url = self.peers.store_sender, self.config.store.url
         store = open_store(url, self.data_dir, reach=sender, timers=self.timers)
         self.store = WatchedStore(GuardedStore(store, self.guard, self._frozen))
+        self.claiming = Claiming(self.config, self.data_dir, self.boot)
+        nursery.start_soon(self.timers.run)
+        await nursery.start(self.store.run)
+        await self.claiming.begin(self.store)
+
+    def _assemble(self, nursery: trio.Nursery) -> None:
+        """Make what needs the boot and the address; nothing of it runs yet."""
         self.relay = Relay(self.name, self.router, self.serials)
         leases = Leases(self.name, self.boot, self.config.mesh.lease)
         self.seating = Seating(self.name, leases, self.relay, self.store, self.timers, self.serials)
         self.relay.seating = self.seating
         self.relay.frozen = self.guard.frozen
         self.fence = Fence(self.relay)
-        self.leasing = Leasing(leases, self.store, self.fence.ended, self.fence.good_again)
+        self.leasing = Leasing(leases, self.store, self.claiming, self.fence.ended, self.fence.good_again)
         self.seating.look_at_lease = self.leasing.look
         self.conflicts = Conflicts(self.name, self.data_dir, self.events.note)
         self.seating.set_aside = self.conflicts.keep
@@ -204,11 +214,12 @@ class Node:
 
     async def _serve(self, nursery: trio.Nursery) -> None:
         """Start the tasks: what others need first, the outside world last."""
-        nursery.start_soon(self.timers.run)
         nursery.start_soon(self.hub.run)
-        await nursery.start(self.store.run)
         await nursery.start(self.conflicts.run)
-        await nursery.start(self.leasing.run)
+        if self.claiming.far:
+            nursery.start_soon(self.leasing.run)  # no peer is there yet to ask
+        else:
+            await nursery.start(self.leasing.run)
         await nursery.start(self.host.run)
         await nursery.start(self.workers.run)
         await nursery.start(self.deployments.run)

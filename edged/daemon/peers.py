@@ -157,6 +157,8 @@ class Peers:
         link.name = str(info.get("node" if isinstance(message, m.Welcome) else "name"))
         link.reads(FromNode(link.name).decode)
         link.info["boot"] = str(info.get("boot", ""))
+        if info.get("quiet") is True:
+            return  # it asks before it is part of the mesh, and may have to end (`claiming`)
         packs = info.get("packs")
         link.info["packs"] = isinstance(packs, list) and packing.NAME in packs
         if "address" in link.info:

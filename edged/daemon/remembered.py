@@ -64,9 +64,10 @@ def _rows(data: bytes) -> list[Row] | None:
         rows: Any = unpack(data)
     except (RemoteProtocolError, ValueError, TypeError):
         return None
-    return [(row[0], row[1]) for row in rows if _row(row)] if isinstance(rows, list) else None
+    return [(row[0], row[1]) for row in rows if is_row(row)] if isinstance(rows, list) else None
 
 
-def _row(row: object) -> bool:
+def is_row(row: object) -> bool:
+    """Whether it is a node and its address."""
     texts = isinstance(row, list) and len(row) == 2 and all(isinstance(text, str) for text in row)
     return texts and valid_name(row[0]) and valid_address(row[1])  # type: ignore[index]

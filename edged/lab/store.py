@@ -69,7 +69,7 @@ class Store:
         have = self._leases.get(op.node)
         if have is not None and not renews(op, have):
             return Leased(False, have.seq)
-        self._leases[op.node] = Lease(*op)
+        self._leases[op.node] = Lease(op.node, op.boot, op.seq, op.ttl)
         return Leased(True, op.seq)
 
     def standing(self, key: SessionKey) -> tuple[int, str | None]:

@@ -8,7 +8,7 @@ from support.leases import good_lease
 from edged.core import effects as fx
 from edged.core.calls import Call
 from edged.core.leases import Leases
-from edged.core.records import Load, Loaded, Record, SessionKey
+from edged.core.records import Load, Loaded, Record, SessionKey, Write
 from edged.core.rests import Rests
 from edged.core.sessions import Rules, Seat
 from edged.core.transition import S
@@ -110,3 +110,22 @@ def test_a_lease_is_waited_for_a_moment() -> None:
             play.reads(None)
             assert expected in play.kinds or (comes and fx.Start in play.kinds)
             assert comes == (fx.Start in play.kinds)
+
+
+def test_what_a_node_of_this_name_owns_is_taken_only_under_a_lease_of_this_life() -> None:
+    """Before, that node may live: whoever calls waits and reads again, whoever wants the session here is refused."""
+    leases = Leases("a", "boot-a", 15.0)
+    owned = Record(2, "local", "a", "boot-0", 5, None, b"5", False, 1, 0.0, None)
+    wanted = Play(BOTH, "remote", leases)
+    wanted.effects = wanted.seat.want("localize", "somebody", "", b"m" * 16, 0.0)
+    assert wanted.only(fx.Done).code == 106
+
+    play = Play(BOTH, "remote", leases)
+    play.arrives()
+    for _ in range(3):
+        play.reads(owned)
+        assert play.kinds == {fx.Timer} and play.seat.state is S.YIELDING
+        play.effects = play.seat.on_timer(play.only(fx.Timer).token, 1.0)
+    leases.claimed = True
+    play.reads(owned)
+    assert isinstance(play.only(fx.Ask).op, Write)

@@ -54,7 +54,7 @@ class FakeStore:
         trio.lowlevel.current_trio_token().run_sync_soon(done, outcome)
 
 
-def a_node(store: FakeStore, lost: dict[str, Lost] | None = None, on_partition: str = "fence") -> Any:
+def a_node(store: FakeStore, lost: dict[str, Lost] | None = None, on_partition: str = "fence", claimed: bool = True) -> Any:
     durability = SimpleNamespace(on_partition=on_partition)
     version = SimpleNamespace(spec=SimpleNamespace(manifest=SimpleNamespace(durability=durability)))
     told: list[Any] = []
@@ -62,7 +62,7 @@ def a_node(store: FakeStore, lost: dict[str, Lost] | None = None, on_partition: 
         name="a",
         boot="a2",
         store=store,
-        leasing=SimpleNamespace(core=SimpleNamespace(lost=lost or {})),
+        leasing=SimpleNamespace(core=SimpleNamespace(lost=lost or {}, claimed=claimed)),
         workers=SimpleNamespace(served=SimpleNamespace(version_for=lambda *_: version)),
         router=SimpleNamespace(located=lambda *about: told.append(about)),
         alarms=SimpleNamespace(due=lambda key, at: told.append((key, at))),
@@ -128,6 +128,11 @@ async def test_a_lost_owner_s_session_ends_under_its_lease(lost: Lost, policy: s
 async def test_a_former_life_of_the_node_owns_nothing() -> None:
     """What the record says of it before it was started again holds nobody up."""
     assert await closed(a_node(FakeStore(write(3, 7, "local", "a")))) == 4
+
+
+async def test_what_may_be_a_living_nodes_of_this_name_is_left_alone() -> None:
+    """Before this life has had a lease, another node may be called so: the session is that one's."""
+    await refused(a_node(FakeStore(write(3, 7, "local", "a")), claimed=False), Code.OWNER_UNREACHABLE)
 
 
 @pytest.mark.parametrize("applied", [True, False])

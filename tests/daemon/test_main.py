@@ -9,6 +9,7 @@ import trio
 
 from edged.config import parse_config
 from edged.daemon import main
+from edged.daemon.claiming import NameTaken
 
 Fails = Callable[[Exception, bool], list[str]]
 
@@ -55,3 +56,10 @@ def test_a_defect_is_exit_1_and_a_traceback(fails: Fails, served: bool) -> None:
     assert first.endswith("CRITICAL edged.daemon.main: a defect ended the node")
     assert any("RuntimeError: nobody thought of it" in line for line in more)
     assert any(f"{__file__}:" in line for line in more)
+
+
+def test_a_name_that_is_taken_is_one_line(fails: Fails) -> None:
+    """Also of a node that has served, since its store was away when it started: it is no defect."""
+    for served in (False, True):
+        (line,) = fails(NameTaken("another node is called one"), served)
+        assert line.endswith("ERROR edged.daemon.main: another node is called one")

@@ -61,7 +61,10 @@ class Asker:
     def _renew(self) -> Renew:
         node = self._chance.choice(NODES)
         self._seq[node] += self._chance.choice([1, 1, 1, 2])
-        return Renew(node, self._chance.choice(["boot", "boot", "boot 2"]), self._seq[node], 15.0)
+        return Renew(node, self._chance.choice(["boot", "boot", "boot 2"]), self._seq[node], 15.0, self._over(node))
+
+    def _over(self, node: str) -> int | None:
+        return self._chance.choice([None, None, 0, self._seq[node] - 1])
 
     def _write(self, key: SessionKey) -> Write:
         c = self._chance

@@ -220,15 +220,15 @@ class Comparison(RuleBasedStateMachine):
         ]
         self.batch.append((ListSessions(function, after, limit), Listed(tuple(rows[:limit]))))
 
-    @rule(node=st.sampled_from("ab"), boot=st.sampled_from("xy"), seq=small)
-    def renew(self, node: str, boot: str, seq: int) -> None:
+    @rule(node=st.sampled_from("ab"), boot=st.sampled_from("xy"), seq=small, over=st.none() | small)
+    def renew(self, node: str, boot: str, seq: int, over: int | None) -> None:
         """A lease renewed, or not."""
-        have = self.model.leases.get(node)
-        won = have is None or have[0] != boot or have[1] == seq - 1
+        have_boot, have = self.model.leases.get(node, ("", 0))
+        won = have == seq - 1 if have_boot == boot else over in (None, have)
         if won:
             self.model.leases[node] = (boot, seq)
-        outcome = Leased(won, self.model.leases[node][1])
-        self.batch.append((Renew(node, boot, seq, 3.0), outcome))
+        outcome = Leased(won, seq if won else have)
+        self.batch.append((Renew(node, boot, seq, 3.0, over), outcome))
 
     @rule()
     def leases(self) -> None:

@@ -182,7 +182,8 @@ async def test_the_listing_follows_what_is_due(opened: Open) -> None:
 
 
 async def test_a_lease_is_a_compare_and_set(opened: Open) -> None:
-    """A lease is renewed only by the next seq of its boot, or begun anew by another boot."""
+    """A lease is renewed only by the next seq of its boot, or begun anew by another boot: which of two such is said by
+        the seq they have seen."""
     async with opened() as store:
         steps = [
             (Renew("a", "boot-1", 5, 15.0), Leased(True, 5)),
@@ -191,7 +192,13 @@ async def test_a_lease_is_a_compare_and_set(opened: Open) -> None:
             (Renew("a", "boot-1", 8, 15.0), Leased(False, 6)),
             (Renew("a", "boot-2", 1, 3.0), Leased(True, 1)),
             (Renew("a", "boot-2", 2, 3.0), Leased(True, 2)),
-            (Renew("b", "boot-9", 1, 3.5), Leased(True, 1)),
+            (Renew("b", "boot-9", 1, 3.5, 7), Leased(False, 0)),
+            (Renew("b", "boot-9", 1, 3.5, 0), Leased(True, 1)),
+            (Renew("b", "boot-8", 5, 3.5, 0), Leased(False, 1)),
+            (Renew("b", "boot-9", 2, 3.5, 0), Leased(True, 2)),
+            (Renew("b", "boot-8", 5, 3.5, 2), Leased(True, 5)),
+            (Renew("b", "boot-9", 1, 3.5, 2), Leased(False, 5)),
+            (Renew("b", "boot-9", 1, 3.5, 5), Leased(True, 1)),
         ]
         for op, expect in steps:
             assert await ask(store, op) == expect

@@ -70,7 +70,7 @@ ops: st.SearchStrategy[r.Op] = st.one_of(
     st.builds(r.Forget, keys, integers, integers),
     st.builds(r.ListSessions, st.none() | names, st.none() | keys, integers),
     st.builds(r.ListAlarms, numbers, integers),
-    st.builds(r.Renew, names, texts, integers, numbers),
+    st.builds(r.Renew, names, texts, integers, numbers, st.none() | integers),
     st.builds(r.ReadLeases),
 )
 

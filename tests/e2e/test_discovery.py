@@ -152,3 +152,16 @@ def test_a_node_without_datagrams_is_alive(nodes: Nodes, lan: Lan) -> None:
     assert not [event for event in events(first) if event[1] == "node.down"]
     nodes.signal("n3", signal.SIGKILL)
     until(lambda: all(states(nodes.addresses[name])["n3"] == "down" for name in NAMES[:2]))
+
+
+def test_an_image_on_two_cards_serves_once(nodes: Nodes, lan: Lan) -> None:
+    """No seeds, nothing remembered, the same file on both: the second hears of the first before anybody hears of it, and ends."""
+    first = lan.host()
+    nodes.start("n1", host=lan.host(), store="sqlite:")
+    nodes.start("n2", host=first, store="mesh:n1")
+    until(lambda: all_alive(nodes, ["n1", "n2"]))
+    assert nodes.start("copy", host=lan.host(), store="mesh:n1", called="n2", refused=True) == ""
+    assert nodes.ended("copy") == 1
+    assert f"another node is called n2: it answers at {nodes.addresses['n2']}; this one ends" in nodes.said("copy")
+    assert "another node calls itself" not in nodes.said("n1") + nodes.said("n2")
+    assert not [event for event in events(nodes.addresses["n1"]) if event[1:] == ("peer.lost", "n2")]

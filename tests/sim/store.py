@@ -121,5 +121,5 @@ class Store:
         have = self.leases.get(op.node)
         if have is not None and not renews(op, have):
             return Leased(False, have.seq)
-        self.leases[op.node] = Lease(*op)
+        self.leases[op.node] = Lease(op.node, op.boot, op.seq, op.ttl)
         return Leased(True, op.seq)

@@ -44,10 +44,11 @@ class Nodes:
         store: str = "",
         listen: str = "127.0.0.1:0",
         refused: bool = False,
+        called: str = "",
     ) -> str:
         """Start a node, again with what its former life left; its address. On a `host` of a LAN it listens
         everywhere and seeks by mDNS, and by seeds that are given only. It stops at the steps `stop_at` (`stopped`).
-        One that is to be `refused` may end before it serves: then there is no address."""
+        One that is to be `refused` may end before it serves: then there is no address. It may be `called` as another one."""
         data, first = self._root / name, next(iter(self.addresses), name)
         data.mkdir(exist_ok=True)
         store = store or ("sqlite:" if first == name else f"mesh:{first}")
@@ -57,7 +58,7 @@ class Nodes:
             seeds = [address for other, address in self.addresses.items() if other != name]
         config = self._root / f"{name}.toml"
         config.write_text(
-            f'[node]\nname = "{name}"\ndata_dir = "{data}"\nlabels = {labels or []}\n'.replace("'", '"')
+            f'[node]\nname = "{called or name}"\ndata_dir = "{data}"\nlabels = {labels or []}\n'.replace("'", '"')
             + f'[listen]\naddress = "{host.listens if host else listen}"\nadmin = "{data}/admin.sock"\n'
             + f'[mesh]\nname = "{mesh}"\nseeds = {seeds}\nlease = "{lease}"\n'.replace("'", '"')
             + f'[store]\nurl = "{store}"\n'

@@ -26,15 +26,14 @@ ASK_SECONDS = 1.0
 def read_elsewhere(actor: Actor, record: Record) -> list[Effect]:
     """READING: the record names a container that is not here."""
     if record.owner == actor.node:
-        return _take_own(actor, record)
+        return _take_own(actor, record) if actor.leases.claimed else _yield(actor, YIELD_SECONDS)
     lost = lost_node(actor, record.owner)
     if lost is None:
         return send_away(actor, record)
     before = _place(actor)
     if before and actor.yielded != record.epoch:
         actor.yielded = record.epoch
-        actor.go(S.YIELDING)
-        return [Timer(before * YIELD_SECONDS, actor.number())]
+        return _yield(actor, before * YIELD_SECONDS)
     return _take_or_ask(actor, record, lost)
 
 
@@ -68,9 +67,14 @@ def _take_own(actor: Actor, record: Record) -> list[Effect]:
     unheard = record.move is not None and not any(signed_by(record.move, node) for node in by_whom)
     if unheard and actor.yielded != record.epoch:
         actor.yielded = record.epoch
-        actor.go(S.YIELDING)
-        return [Timer(ASK_SECONDS, actor.number())]
+        return _yield(actor, ASK_SECONDS)
     return _take_or_ask(actor, record, None)
+
+
+def _yield(actor: Actor, seconds: float) -> list[Effect]:
+    """To read the record again after that."""
+    actor.go(S.YIELDING)
+    return [Timer(seconds, actor.number())]
 
 
 def _take_or_ask(actor: Actor, record: Record, lost: Lost | None) -> list[Effect]:

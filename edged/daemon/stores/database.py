@@ -261,8 +261,8 @@ class Database:
 
     def _renew(self, op: Renew) -> Outcome:
         have = self._leases.get(op.node)
-        if have is not None and not renews(op, have):
-            return Leased(False, have.seq)
+        if not renews(op, have):
+            return Leased(False, 0 if have is None else have.seq)
         if have is None and len(self._leases) >= MAX_LEASES:
             return StoreFailed(False, f"{MAX_LEASES} nodes have a lease already")
         self._leases[op.node] = self._renewed[op.node] = Lease(op.node, op.boot, op.seq, op.ttl)

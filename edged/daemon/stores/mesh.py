@@ -118,7 +118,7 @@ class MeshStore:
         self._settle(wait, StoreFailed(None, f"no answer from the store in {self._deadline:g} s"))
 
     def _answered(self, wait: _Wait, message: Reply | Error | None) -> None:
-        self._settle(wait, _outcome(message))
+        self._settle(wait, outcome_of_answer(message))
 
     def _settle(self, wait: _Wait, outcome: Outcome) -> None:
         """The first answer counts, any later one is too late."""
@@ -133,7 +133,7 @@ class MeshStore:
         answer(wait.done, outcome)
 
 
-def _outcome(message: Reply | Error | None) -> Outcome:
+def outcome_of_answer(message: Reply | Error | None) -> Outcome:
     """What an answer, or none, says of the operation."""
     if message is None:
         return StoreFailed(None, "the connection to the store's node ended")

@@ -139,10 +139,13 @@ return rows
 """
 
 _RENEW = f"""
-local have = redis.call('HGET', KEYS[1], ARGV[1])
+local have, over = redis.call('HGET', KEYS[1], ARGV[1]), ARGV[6]
 if have then
   local seq, boot = string.match(have, '^(%d+) %S+ (.*)$')
   if boot == ARGV[2] and seq ~= ARGV[4] then return {{0, seq}} end
+  if boot ~= ARGV[2] and over ~= '' and seq ~= over then return {{0, seq}} end
+elseif over ~= '' and over ~= '0' then
+  return {{0, '0'}}
 elseif redis.call('HLEN', KEYS[1]) >= {MAX_LEASES} then
   return {{-1, ''}}
 end
@@ -235,7 +238,8 @@ def command(op: Op, names: Names, now: float) -> Command:
             return Command(script, (names.due,), (repr(op.before).encode(), limit, names.session))
         case Renew():
             fields = (op.boot.encode(), _digits(op.seq), b"%d" % (op.seq - 1), repr(op.ttl).encode())
-            return Command(script, (names.leases,), (op.node.encode(), *fields))
+            over = b"" if op.over is None else _digits(op.over)
+            return Command(script, (names.leases,), (op.node.encode(), *fields, over))
         case ReadLeases():
             return Command(script, (names.leases,), ())
 

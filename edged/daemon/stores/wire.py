@@ -228,7 +228,7 @@ _OPS: dict[str, _Shape] = {
         {},
     ),
     "store.alarms": (ListAlarms, {"before": _number, "limit": _integer}, {}),
-    "store.renew": (Renew, {"node": _name, "boot": _text, "seq": _integer, "ttl": _number}, {}),
+    "store.renew": (Renew, {"node": _name, "boot": _text, "seq": _integer, "ttl": _number, "over": _optional(_integer)}, {}),
     "store.leases": (ReadLeases, {}, {}),
 }
 
