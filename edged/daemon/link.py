@@ -121,6 +121,7 @@ class Link:
                 await trio.sleep_forever()  # `cut` ends it
         finally:
             self.cut("the node ends it")
+            self._connection.ended()  # this object and its task refer to each other: they stay until the collector comes
             self._sock.close()
 
     async def _greet(self) -> None:

@@ -14,7 +14,7 @@ import trio
 
 from edged.config import Config
 
-from . import guest, notify
+from . import guest, heap, notify
 from .claiming import NameTaken
 from .hub import Hub
 from .logs import log_to
@@ -77,6 +77,7 @@ async def _main(config: Config, life: Life, hub: Hub) -> None:
                 nursery.cancel_scope.cancel()
                 return
             nursery.start_soon(_watchdog)
+            nursery.start_soon(heap.give_back)
             _settle_memory()
             _report_ready(node)
             async for _ in signals:

@@ -62,6 +62,10 @@ class Connection:
                 return messages
         return self._one_by_one(frames)
 
+    def ended(self) -> None:
+        """Nothing more comes: what there is of a frame, a megabyte or twenty, is not kept until this object goes."""
+        self._reader.forget()
+
     def _one_by_one(self, frames: list[bytes]) -> list[m.Message]:
         """The same with a look at each: greetings, and types that are not known."""
         result: list[m.Message] = []

@@ -48,3 +48,7 @@ class FrameReader:
         self._parts = [rest] if rest else []
         self._have = len(rest)
         return frames
+
+    def forget(self) -> None:
+        """The rest of an unfinished frame will not come."""
+        self._parts, self._have, self._need = [], 0, 4

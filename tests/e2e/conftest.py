@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from support.attacked import Node
 from support.nodes import Nodes
 
 TOLD = 4000
@@ -15,6 +16,14 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
     running = Nodes(tmp_path)
     yield running
     running.close()
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """One with counter and echo, for all tests of a module."""
+    node = Node(tmp_path_factory.mktemp("hostile"))
+    yield node
+    node.stop()
 
 
 @pytest.hookimpl(wrapper=True)
