@@ -155,8 +155,8 @@ def test_a_call_that_is_repeated_counts_once_where_it_goes(mesh: list[str], tmp_
 
 def test_what_is_called_has_the_time_that_is_left(device: WireClient) -> None:
     """The deadline travels: what a handler calls has less time than the handler had, and its end is told in time."""
-    left = device.once("nest", "time", "ask", "nest", None, "nap", 0.1, timeout_ms=3000)[0]
-    assert 0 < left < 2.9
+    left = device.once("nest", "time", "ask", "nest", None, "nap", 0.1, timeout_ms=60_000)[0]
+    assert 0 < left < 59.9
     with pytest.raises(CallError) as over:
         device.once("nest", "time", "ask", "nest", None, "nap", 1.5, timeout_ms=300)
     assert over.value.code == 401 or "401" in over.value.message, "the handler may be told a moment before its caller"

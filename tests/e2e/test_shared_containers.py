@@ -148,7 +148,7 @@ def test_a_container_dies_for_all_its_sessions(nodes: Nodes, tmp_path: Path, end
     """Killed from outside, or for one session's handler over the hard limit: each session goes back to what its durability
     says, and says so once; those of another container do not notice."""
     address = nodes.start("n1", containers=3)
-    deploy(address, dense(tmp_path, 3, calls='hard_limit = "300ms"'))
+    deploy(address, dense(tmp_path, 3, calls='hard_limit = "2s"'))
     sessions = ["one", "two", "three", "apart"]
     localized(address, *sessions)
     with closing(WireClient(address)) as client:

@@ -149,7 +149,11 @@ class Line:
         while not self._inbox:
             data = self.sock.recv(65536)
             assert data, "the node closed the connection"
-            self._inbox.extend(self._connection.receive(data))
+            for message in self._connection.receive(data):
+                if isinstance(message, m.Ping):  # from a node that was without a processor for a second
+                    self.say(m.Pong(message.nonce))
+                else:
+                    self._inbox.append(message)
         message = self._inbox.popleft()
         assert isinstance(message, kinds)
         return message

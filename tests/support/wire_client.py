@@ -11,6 +11,9 @@ from edged_protocol.codec import encode, pack, unpack
 from edged_protocol.connection import Connection
 from edged_protocol.errors import CallError, Code, NotRunRetry, UnknownOutcome, call_error
 
+PATIENT_MS = 30_000
+"""For one attempt that has to succeed, on a machine with other work."""
+
 
 class WireClient:
     """`call` and `request`, one at a time, with retries under the same call id."""
@@ -51,6 +54,7 @@ class WireClient:
     def once(self, function: str, session: str | None, method: str, *args: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
         """One attempt, with the options of `send`; the value and the meta. Raises CallError. One that a node refuses because
         it was away for a second, as on a machine with other work, is no attempt."""
+        options.setdefault("timeout_ms", PATIENT_MS)
         while True:
             try:
                 return self.outcome(self.send(function, session, method, *args, **options))
@@ -94,7 +98,7 @@ class WireClient:
         call_id, attempt = os.urandom(16), 0
         for _ in range(200):
             try:
-                return self.once(function, session, method, *args, call_id=call_id, attempt=attempt)[0]
+                return self.once(function, session, method, *args, call_id=call_id, attempt=attempt, timeout_ms=5000)[0]
             except NotRunRetry as error:
                 last: CallError = error
             except UnknownOutcome as error:
