@@ -10,9 +10,9 @@ Example: python tools/bench/gossip_scale.py --sizes 10,100 --json scale.json
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import quantiles
-from typing import Any
 
 import click
 from rich.console import Console
@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT), str(ROOT / "protocol")]
 from sim.lan import Lan  # noqa: E402 - the mesh of the tests is the instrument
 
 from edged.core.membership import LAN, Status  # noqa: E402
+from edged.core.membership.members import Member  # noqa: E402
 
 LOSSES = (0.0, 0.01, 0.05, 0.2)
 DELAY = 0.005
@@ -32,6 +33,9 @@ DELAY = 0.005
 
 NODE_SECONDS = 60_000
 """Virtual time per rate of loss, in seconds of one node: less for large meshes, which have more nodes."""
+
+Figures = dict[str, float]
+"""Of one size of mesh, by the names that they have in the file."""
 
 CHANGES = 10
 DEATHS = 5
@@ -60,7 +64,7 @@ def rounds(lan: Lan) -> list[float]:
     return found
 
 
-def _has(member: Any, body: bytes) -> bool:
+def _has(member: Member | None, body: bytes) -> bool:
     return member is not None and member.record.body == body
 
 
@@ -88,12 +92,12 @@ def deaths(lan: Lan) -> list[float]:
     return found
 
 
-def measured(nodes: int, step: Any) -> dict[str, Any]:
-    """One row."""
+def measured(nodes: int, step: Callable[[], object]) -> Figures:
+    """One row; `step` is told of each part that is done."""
     began = time.perf_counter()
     lan = met(nodes)
     step()
-    row: dict[str, Any] = {"nodes": nodes}
+    row: Figures = {"nodes": nodes}
     row["rounds_p50"], row["rounds_p99"] = _percentiles(rounds(lan), 49, 98)
     step()
     for loss in LOSSES:
@@ -129,7 +133,7 @@ def main(sizes: str, out: Path | None) -> None:
         out.write_text(json.dumps(rows, indent=2) + "\n")
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
+def _table(rows: list[Figures]) -> Table:
     table = Table(title="false deaths are counted per node and hour, at so much loss")
     for name in ("nodes", "down p50", "down p99", "rounds p50", "p99", "B/s/node", *(f"{x:.0%}" for x in LOSSES), "took"):
         table.add_column(name, justify="right")

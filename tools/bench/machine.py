@@ -11,7 +11,6 @@ import platform
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 QOS = Path("/dev/cpu_dma_latency")
 CPUS = Path("/sys/devices/system/cpu")
@@ -96,7 +95,7 @@ def _lay(pids: Iterable[int], on: list[int]) -> None:
                 os.sched_setaffinity(int(thread.name), on)
 
 
-def description() -> dict[str, Any]:
+def description() -> dict[str, str | float | None]:
     """For the record."""
     return {
         "cpus": os.cpu_count(),

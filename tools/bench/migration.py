@@ -18,7 +18,8 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from statistics import fmean
+from typing import Any, NamedTuple, Self
 
 import machine
 
@@ -53,7 +54,7 @@ class Caller:
         self.calls: list[Span] = []
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> "Caller":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -105,11 +106,15 @@ class Echo(Caller):
                 time.sleep(max(0.0, 1 / self._pace - (ended - began)))
 
 
+def at(share: float, ordered: list[float]) -> float:
+    """Milliseconds that so many of them did not exceed."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000
+
+
 def beside(name: str, samples: list[float]) -> str:
     """A line of the table of other calls."""
     ordered = sorted(samples)
-    at = lambda share: ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000  # noqa: E731
-    return f"| {name} | {len(ordered)} | {at(0.5):.2f} | {at(0.99):.2f} | {ordered[-1] * 1000:.1f} |"
+    return f"| {name} | {len(ordered)} | {at(0.5, ordered):.2f} | {at(0.99, ordered):.2f} | {ordered[-1] * 1000:.1f} |"
 
 
 BESIDE = "| calls without a session, 100 a second at each node | n | p50, ms | p99 | max |\n|---|---:|---:|---:|---:|"
@@ -127,13 +132,14 @@ class Row(NamedTuple):
     def shown(self) -> str:
         """A line of the table."""
         ordered = sorted(self.pauses)
-        at = lambda share: ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000  # noqa: E731
-        mean = lambda name: sum(move.get(name, 0) for move in self.moves) / len(self.moves)  # noqa: E731
-        size, wire = mean("bytes") / 2**20, mean("wire_bytes") / 2**20
+        size, wire = self._mean("bytes") / 2**20, self._mean("wire_bytes") / 2**20
         return (
-            f"| {self.name} | {len(ordered)} | {at(0.5):.1f} | {at(0.99):.1f} | {mean('pause_ms'):.1f} "
-            f"| {mean('copy_ms'):.0f} | {mean('rounds'):.1f} | {size:.2f} | {wire:.2f} | {self.usual * 1000:.2f} |"
+            f"| {self.name} | {len(ordered)} | {at(0.5, ordered):.1f} | {at(0.99, ordered):.1f} | {self._mean('pause_ms'):.1f} "
+            f"| {self._mean('copy_ms'):.0f} | {self._mean('rounds'):.1f} | {size:.2f} | {wire:.2f} | {self.usual * 1000:.2f} |"
         )
+
+    def _mean(self, name: str) -> float:
+        return fmean(move.get(name, 0) for move in self.moves)
 
 
 HEAD = (

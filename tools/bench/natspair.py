@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from generator import Round
 from processes import HERE, Children, said
@@ -74,13 +74,26 @@ def until_listening(address: str) -> None:
             time.sleep(0.02)
 
 
+class Message(Protocol):
+    """Of nats-py, which need not be there: a request."""
+
+    reply: str
+    data: bytes
+
+
+class Asks(Protocol):
+    """Of nats-py's connection."""
+
+    async def request(self, subject: str, payload: bytes, timeout: float) -> object: ...
+
+
 async def respond(url: str) -> None:
     """Serve until killed."""
     import nats  # type: ignore[import-not-found]
 
     connection = await nats.connect(url)
 
-    async def answer(message: Any) -> None:
+    async def answer(message: Message) -> None:
         await connection.publish(message.reply, message.data)
 
     await connection.subscribe(SUBJECT, cb=answer)
@@ -102,7 +115,7 @@ async def drive(url: str) -> None:
         print(json.dumps([result.calls, result.elapsed, result.latencies]), flush=True)
 
 
-async def load(connection: Any, in_flight: int, seconds: float) -> Round:
+async def load(connection: Asks, in_flight: int, seconds: float) -> Round:
     """One round."""
     latencies: list[int] = []
     now = time.perf_counter_ns

@@ -11,11 +11,12 @@ told what the mesh measured of its store, and that calls of a session run one af
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from random import Random
 from statistics import fmean, stdev
@@ -27,7 +28,7 @@ from machine import description, idle_states
 from mesh import deploy, start_node
 from processes import HERE, Children
 
-from edged.core.planning.latency import Setting, best, curve
+from edged.core.planning.latency import Point, Setting, best, curve
 from edged_protocol.blocking import Mesh, connect
 from edged_protocol.errors import CallError
 from edged_protocol.trio_client import connect as trio_connect
@@ -78,7 +79,7 @@ class Outcome(NamedTuple):
         """Half of the 95 % interval of the mean."""
         size = len(self.latencies) // BATCHES
         means = [fmean(self.latencies[i * size : (i + 1) * size]) for i in range(BATCHES)]
-        return 2.09 * stdev(means) / BATCHES**0.5
+        return 2.09 * stdev(means) / math.sqrt(BATCHES)
 
     def within(self, share: float) -> float:
         return sorted(self.latencies)[int(share * (len(self.latencies) - 1))]
@@ -103,7 +104,7 @@ def mesh_of_four() -> Iterator[list[str]]:
         yield addresses
 
 
-def operator_of(address: str) -> Any:
+def operator_of(address: str) -> AbstractContextManager[Mesh]:
     """A connection for control verbs."""
     return connect([address], name="paper", role="operator")
 
@@ -236,7 +237,7 @@ def _summary(
     return {"clients": clients, "rows": rows, "policy": said, "ratio": round(ratio, 4), "machine": description()}
 
 
-def model_of(pace: Pace, clients: int, store: float) -> list[Any]:
+def model_of(pace: Pace, clients: int, store: float) -> list[Point]:
     """The curve for what the mesh measured."""
     setting = Setting(clients, NODES * SLOTS, pace.rate, pace.local, pace.remote, store, serial=True)
     return list(curve(setting))

@@ -18,10 +18,10 @@ import argparse
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeVar
 
 from edged.core.planning.latency import Setting, best, curve, last_stable, point
 from edged.core.planning.provision import provision
@@ -41,7 +41,10 @@ MISSED = 0.01
 STILL = 0.05
 """Moves of a session an hour that are none: one in twenty hours."""
 
-Task = tuple[Any, Scenario, Choice, int]
+K = TypeVar("K")
+"""What a table knows a run by."""
+
+Task = tuple[K, Scenario, Choice, int]
 
 
 def paper(clients: int, seconds: float, containers: tuple[int, ...] = (10, 10, 10, 10), period: float = 2.0) -> Scenario:
@@ -51,13 +54,16 @@ def paper(clients: int, seconds: float, containers: tuple[int, ...] = (10, 10, 1
     return replace(found, clients=(group,), duration=seconds, warmup=900.0, containers=containers, policy_period=period)
 
 
-def run(task: Task) -> tuple[Any, Result]:
+def run(task: Task[K]) -> tuple[K, Result]:
     """One run, in a process of its own."""
     name, scenario, choice, start = task
     return name, play(scenario, choice, at_first=start)
 
 
-Runs = Callable[[Iterable[Task]], Iterator[tuple[Any, Result]]]
+class Runs(Protocol):
+    """Makes runs, each in a process of its own; they come as they end."""
+
+    def __call__(self, tasks: Iterable[Task[K]], /) -> Iterator[tuple[K, Result]]: ...
 
 
 class Verdicts:
@@ -72,7 +78,7 @@ class Verdicts:
         return "" if all(good) else "  MISSED"
 
 
-def work(task: Task) -> float:
+def work(task: Task[object]) -> float:
     """Calls of a run, or nearly: the longest begin first, so that no core waits for the last one."""
     _, scenario, _, _ = task
     return scenario.duration * sum(group.count * group.rate for group in scenario.clients)
@@ -83,7 +89,7 @@ def formula(runs: Runs, scale: float, verdict: Verdicts) -> None:
     print("1. static: mean latency in seconds, 70 clients, 40 containers; ± is half the 95 % interval")
     print(f"{'k':>4} {'formula':>9} {'one queue':>20} {'inside':>7} {'four nodes':>20}")
     seconds = 60_000 * scale
-    tasks: list[Task] = []
+    tasks: list[Task[tuple[int, int]]] = []
     for k in POINTS:
         # Near the cliff a queue forgets slowly: what is right in the mean takes longer to be seen.
         longer = seconds * (4 if k >= 28 else 1)
@@ -103,7 +109,7 @@ def optimum(runs: Runs, scale: float, verdict: Verdicts) -> None:
     print(f"   static mean is within {WITHIN:.2f} of the best; growth: the longest time for which a queue went on growing")
     print(f"{'N':>4} {'best k':>7} {'static':>18} {'begun at':>9} {'dynamic':>18} {'ratio':>6} {'local':>6} {'minutes':>8} {'moves':>6} {'late/h':>7} {'growth':>7}")
     seconds = 30_000 * scale
-    tasks: list[Task] = []
+    tasks: list[Task[tuple[int, str, int]]] = []
     for n in CLIENTS:
         points = list(curve(Setting(n)))
         lowest, edge = best(points), last_stable(points)
@@ -153,7 +159,7 @@ def wishes(runs: Runs, scale: float, verdict: Verdicts) -> None:
     print("\n4. application-triggered, containers by the provisioning formula: calls of local phases served remote")
     print(f"{'N':>4} {'q':>5} {'containers':>11} {'nodes':>6} {'calls':>9} {'missed':>8} {'moves/dwell':>12}")
     found = load_scenario(SCENARIOS / "paper-provision.toml")
-    tasks: list[Task] = []
+    tasks: list[Task[tuple[int, float, tuple[int, ...]]]] = []
     for n in (10, 20, 50, 100):
         for share in (0.2, 0.3, 0.4):
             answer = provision(Setting(n), share)
@@ -176,7 +182,7 @@ def traffic(runs: Runs, scale: float, verdict: Verdicts) -> None:
     print("\n5. every scenario: bytes to the store for a call; moves of a session an hour in the last quarter, most within a dwell time")
     first = f"{'scenario':>16} {'calls':>9} {'all remote':>11} {'dynamic':>9} {'ratio':>6} {'mean, remote':>13} {'dynamic':>9}"
     print(f"{first} {'p99':>8} {'dynamic':>8} {'late/h':>7} {'dwell':>6} {'given up':>9}")
-    tasks: list[Task] = []
+    tasks: list[Task[tuple[str, str]]] = []
     for file in sorted(SCENARIOS.glob("*.toml")):
         found = load_scenario(file)
         found = replace(found, duration=found.warmup + (found.duration - found.warmup) * min(1.0, scale))
@@ -196,8 +202,9 @@ def traffic(runs: Runs, scale: float, verdict: Verdicts) -> None:
 def still(scenario: Scenario, hours: float) -> Scenario:
     """A scenario in which nothing changes but by chance."""
     stay = [group for group in scenario.clients if group.until >= scenario.duration]
-    steady = {"since": 0.0, "roams": 0.0, "local_share": 0.0, "local_rate": None, "arrivals": "poisson"}
-    groups = tuple(replace(group, **steady) for group in stay)
+    groups = tuple(
+        replace(group, since=0.0, roams=0.0, local_share=0.0, local_rate=None, arrivals="poisson") for group in stay
+    )
     return replace(scenario, clients=groups, failures=(), duration=hours * 3600, warmup=0.0)
 
 
@@ -226,7 +233,7 @@ def main() -> int:
     verdict, began = Verdicts(), time.monotonic()
     with multiprocessing.Pool() as pool:
 
-        def runs(tasks: Iterable[Task]) -> Iterator[tuple[Any, Result]]:
+        def runs(tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Result]]:
             rows = sorted(tasks, key=work, reverse=True)
             for number, row in enumerate(pool.imap_unordered(run, rows), 1):
                 print(f"   run {number} of {len(rows)}, after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 import json
 import math
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -186,7 +187,7 @@ def _goal_table(goals: list[Goal]) -> Table:
 
 
 def save(
-    path: Path, rows: Rows, goals: list[Goal], footprint: Footprint | None, about: Any
+    path: Path, rows: Rows, goals: list[Goal], footprint: Footprint | None, about: Mapping[str, object]
 ) -> None:
     """Everything, single rounds included, as JSON."""
     document = {
