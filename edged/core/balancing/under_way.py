@@ -54,14 +54,19 @@ class UnderWay:
         """Calls without a session that were answered in one moment, each with the microseconds that it was queued and
         ran: counted together."""
         sums: dict[tuple[str, str], list[float]] = {}
+        row: list[float] = []
+        function, node = "", ""  # of the row: nearly always that of the next call too
         for call, there in done:
-            node = call.sent_to
-            if node is not None:
-                call.sent_to = None
-                row = sums.get((call.function, node)) or sums.setdefault((call.function, node), [0, 0.0, 0])
-                row[0] += 1
-                row[1] += now - call.sent_at
-                row[2] += there
+            to = call.sent_to
+            if to is None:
+                continue
+            call.sent_to = None
+            if to is not node or call.function is not function:
+                function, node = call.function, to
+                row = sums.setdefault((function, node), [0, 0.0, 0])
+            row[0] += 1
+            row[1] += now - call.sent_at
+            row[2] += there
         for (function, node), (calls, seconds, micros) in sums.items():
             self._balancer.answered(function, node, seconds / calls, micros / calls / 1e6, now, int(calls))
 
