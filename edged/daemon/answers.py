@@ -20,6 +20,10 @@ from .deployed import Done
 from .link import Link
 from .spread import Spread
 
+MOMENT = 0.001
+"""Seconds for which the load that was told holds: the queues of a function whose calls come faster than that do not tell
+more of it, and an answer that tells it is built in the slow way at both ends."""
+
 
 class Answers:
     """Ends the calls in hand. `of_session` gets the answers of containers to sessions' calls."""
@@ -39,6 +43,8 @@ class Answers:
         self.touch = self._touched.add
         """The link has bytes for the next `write`; nothing but the add of a set, because each call passes here twice."""
         self._told: set[tuple[Link, str]] = set()
+        """Nodes that know how busy a function is here, since `_moment`."""
+        self._moment = 0.0
         self._plain = PlainAnswers(node)
         self.spread: Spread
         self.figures: Callable[[str], tuple[int, ...] | None]
@@ -48,7 +54,6 @@ class Answers:
         """One write per touched connection."""
         while self._touched:
             self._touched.pop().flush()
-        self._told.clear()
 
     # Calls without a session
 
@@ -56,7 +61,7 @@ class Answers:
         """A container answered these calls."""
         ran: list[tuple[Call, int]] = []
         told: Link | None = None
-        """Knows the load as it is now; all these calls are of one function."""
+        """Knows the load; all these calls are of one function."""
         for call, message, _ in done:
             queued = call.started - call.arrived
             waited = int(queued * 1e6) if queued > 0.0 else 0
@@ -64,7 +69,7 @@ class Answers:
                 link, id_ = call.origin
                 if link is not told and link.role == "node":
                     told = link
-                    if (link, call.function) not in self._told:
+                    if not self._knows_load(link, call.function, now):
                         meta = {"run_us": message.run_us, "node": self._node, "queue_us": waited}
                         self.result(call, opened(message).body, meta)  # with the load, as the first of this write
                         continue
@@ -170,12 +175,19 @@ class Answers:
         self._touched.add(link)
 
     def _with_load(self, call: Call, link: Link, meta: m.Map | None) -> m.Map | None:
-        """For another broker: how busy the function is here now. Once in each write, which is a moment."""
-        if (link, call.function) in self._told:
+        """For another broker: how busy the function is here now."""
+        if self._knows_load(link, call.function, trio.current_time()):
             return meta
         self._told.add((link, call.function))
         figures = self.figures(call.function)
         return meta if figures is None else {**(meta or {}), "load": figures}
+
+    def _knows_load(self, link: Link, function: str, now: float) -> bool:
+        """Whether a node was told of this moment."""
+        if now - self._moment > MOMENT:
+            self._told.clear()
+            self._moment = now
+        return (link, function) in self._told
 
     def refuse(self, call: Call, code: int, message: str) -> None:
         """A call that is not taken in."""
