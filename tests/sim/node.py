@@ -14,11 +14,13 @@ from edged.core.sessions import Seat
 from . import between
 from .alarms import AlarmClock
 from .clients import Try
-from .containers import HARD_LIMIT, Container, Ran, run_handler
+from .containers import HARD_LIMIT, Container, Ran
 from .history import KEPT
 from .lanes import Lane
 from .leasing import RATES, Leasing, must_own
+from .pool import Pool
 from .sharing import Sharing
+from .striking import strike
 
 if TYPE_CHECKING:
     from .mesh import Mesh
@@ -52,7 +54,7 @@ class Node:
                 self.router.peer(other, [mesh.key.function])
         self._serials = count()
         self._lanes: dict[str, Lane] = {}
-        self._pooled: set[int] = set()
+        self.pool = Pool(self)
         self._sharing: dict[Container, Sharing] = {}
         self.alarms = AlarmClock(self)
         self._backlog: list[Callable[[], None]] = []
@@ -111,13 +113,7 @@ class Node:
             origin(fx.Answer(Call(None, 0, *self.mesh.key, "", None, 0.0, 0.0, b"", None), 103, b"", "the node was away", None))
 
     def take(
-        self,
-        origin: Any,
-        method: str,
-        call_id: bytes | None,
-        timeout: float,
-        body: bytes,
-        meta: dict[str, Any],
+        self, origin: Any, method: str, call_id: bytes | None, timeout: float, body: bytes, meta: dict[str, Any]
     ) -> None:
         """INVOKE, from a client or a node that finds this one at work."""
         now = self.mesh.clock.now
@@ -176,26 +172,8 @@ class Node:
 
     def _perform(self, seat: Seat, effect: fx.Effect) -> None:
         if type(effect) is not fx.Noted:
-            self._kills(seat, effect)
+            strike(self, seat)
         PERFORM[type(effect)](self, seat, effect)
-
-    def _kills(self, seat: Seat, effect: fx.Effect) -> None:
-        """The moment something is asked for is the moment something dies."""
-        mesh, container = self.mesh, seat.container
-        for kind in mesh.faults.deadly:
-            if (kind == "own_killed" and container is None) or not mesh.faults.kill(kind, seat.state):
-                continue
-            soon = mesh.chance.random() * mesh.chance.choice((0.001, 0.02))
-            if kind == "own_killed":
-                mesh.clock.after(soon, self.container_died, container)
-            elif kind == "node_killed":
-                mesh.clock.after(soon, mesh.kill, self)
-            elif kind == "node_paused":
-                mesh.clock.after(soon, self.pause)
-            elif kind == "link_cut":
-                mesh.clock.after(soon, mesh.sever, self, seat.target.partition("/")[0])
-            else:
-                self.cut_until = mesh.clock.now + mesh.chance.random() * mesh.chance.choice((1, 4))
 
     def environment(self, event: str) -> None:
         """The lease ended, or is good again."""
@@ -230,9 +208,7 @@ class Node:
         origin = call.origin
         if isinstance(origin, Try):
             delay = self.mesh.chance.random() * 0.003
-            self.mesh.clock.after(
-                delay, lambda: origin.answered(answer.code, answer.message, answer.meta)
-            )
+            self.mesh.clock.after(delay, lambda: origin.answered(answer.code, answer.message, answer.meta))
         else:
             origin(answer)
 
@@ -245,35 +221,14 @@ class Node:
         self._tell_origin(fx.Answer(call, 401, b"", "the deadline has passed", ran))
         if call.container is None:
             self.calls.pop(call.serial, None)
-        if call.serial in self._pooled:
-            self._lost(call, 401, "the deadline has passed")
+        if self.pool.holds(call):
+            self.lost(call, 401, "the deadline has passed")
 
     def _run_pool(self, seat: Seat, effect: fx.RunPool) -> None:
-        call, mesh = effect.call, self.mesh
-        if mesh.faults.hit("pool_refused"):
-            self._lost(call, 101, "the function's queue is full")
-            return
-        self._pooled.add(call.serial)
-        mesh.clock.after(mesh.chance.random() * 0.02, self.later(self._run_in_pool), seat, call)
+        self.pool.run(seat, effect.call)
 
-    def _run_in_pool(self, seat: Seat, call: Call) -> None:
-        if call.serial not in self._pooled:
-            return
-        mesh, faults, chance = self.mesh, self.mesh.faults, self.mesh.chance
-        self._pooled.discard(call.serial)
-        if faults.hit("pool_failed"):
-            self._lost(call, 104, "no container could be started")
-            return
-        call.container, call.started = "pool", mesh.clock.now
-        took = chance.random() * 0.02
-        if faults.hit("pool_killed") or faults.hit("pool_stuck"):
-            took = chance.choice((took, HARD_LIMIT))
-            mesh.clock.after(took, lambda: self._lost(call, 402, "the container died"))
-            return
-        state = b"".join((call.state or b"", *call.deltas))
-        mesh.clock.after(took, lambda: self._ran(seat, call, run_handler(call, state, chance)))
-
-    def _lost(self, call: Call, code: int, message: str) -> None:
+    def lost(self, call: Call, code: int, message: str) -> None:
+        """The pool does not run it, or nobody knows what became of it there."""
         if self.seat is not None:
             now = self.mesh.clock.now
             self.step("lost", lambda seat: seat.on_lost(call, code, message, now), self.seat)
@@ -290,16 +245,17 @@ class Node:
 
         sharing = self._sharing.get(container)
         if sharing is None:
-            container.call(call, allowed, lambda ran: self._ran(seat, call, ran))
+            container.call(call, allowed, lambda ran: self.ran(seat, call, ran))
             self.mesh.clock.after(HARD_LIMIT, self.later(self._overran), call, container)
         else:
 
             def ended(ran: Ran) -> None:
-                sharing.finished(call, lambda: self._ran(seat, call, ran))
+                sharing.finished(call, lambda: self.ran(seat, call, ran))
 
             sharing.run(call, lambda: container.call(call, allowed, self.later(ended)))
 
-    def _ran(self, seat: Seat, call: Call, ran: Ran) -> None:
+    def ran(self, seat: Seat, call: Call, ran: Ran) -> None:
+        """A container answered the call."""
         now = self.mesh.clock.now
         blob = ran.state if call.container == "pool" else None
         step = lambda s: s.on_answer(call, ran.code, ran.body, ran.message, ran.meta, blob, now)  # noqa: E731
@@ -386,7 +342,7 @@ class Node:
         container = Container(f"{self.boot}/{token}", self.mesh.clock, chance, faults)
         if self.mesh.shared is not None:
             over = Ran(401, b"", "the deadline has passed", {"ran": False}, None)
-            self._sharing[container] = Sharing(self, container, self.mesh.shared, lambda call: self._ran(seat, call, over))
+            self._sharing[container] = Sharing(self, container, self.mesh.shared, lambda call: self.ran(seat, call, over))
         self.mesh.clock.after(took, lambda: self._started(seat, token, container))
 
     def _started(self, seat: Seat, token: int, container: Container | None) -> None:
