@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ class Claiming:
         """Ask the mesh and the store, which has just been opened. Over when the name is claimed, or the store says nothing."""
         try:
             await self._look_around()
-            if not self._neighbours and not self._at_home and "mdns" in self._config.mesh.discovery and is_address(self._host):
+            if not self._neighbours and not self._at_home and "mdns" in self._config.mesh.discovery and _on_a_lan(self._host):
                 await self._listen()
             await self._follow_up()
             if self._own_store:
@@ -214,6 +215,11 @@ class Claiming:
 
     def _refusal(self, how: str) -> NameTaken:
         return NameTaken(f"another node is called {self._name}{how}; this one ends: give it a [node] name of its own")
+
+
+def _on_a_lan(host: str) -> bool:
+    """Whether others may hear this node's announcements, and it theirs; of a name that is to be looked up it is not asked."""
+    return is_address(host) and not ip_address(host).is_loopback
 
 
 def _brokers(neighbour: Neighbour) -> list[tuple[str, str]]:
