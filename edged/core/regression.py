@@ -2,7 +2,8 @@
 
 Decides which sessions are frozen: those whose record is lower than this node has seen it, until an operator
 accepts what the store has now. Refuses to know how a store comes to that: restored from a copy, failed over to a
-replica that lagged, emptied. Each node remembers what it was told itself; a counter in the store was the
+replica that lagged, emptied. Each node remembers what it was told itself, and tells the others what it finds: calls may
+enter through one that had to do with less of the session. A counter in the store was the
 alternative, and cannot say which sessions lost something. What it does not see: a session that no node which
 still runs had to do with within SEEN_SECONDS, and one that was written anew up to where it had been before anybody looked.
 """
@@ -96,10 +97,17 @@ class Guard:
             del self._seen[key]
             return None
         regression = Regression(key, seen.point, found)
-        if len(self.frozen) < self._limit:
-            self.frozen[key] = regression
-            del self._seen[key]
+        self.told(regression)
         return regression
+
+    def told(self, regression: Regression) -> bool:
+        """Freeze what this node, or another one, has found; whether that is news."""
+        key = regression.key
+        if key in self.frozen or len(self.frozen) >= self._limit:
+            return False
+        self.frozen[key] = regression
+        self._seen.pop(key, None)
+        return True
 
     def _forget_old(self, now: float) -> None:
         while self._seen and now - next(iter(self._seen.values())).at > SEEN_SECONDS:

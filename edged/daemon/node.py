@@ -18,7 +18,7 @@ from edged.core.regression import Guard, Regression
 from edged.core.routing import Router
 from edged_protocol import messages as m
 
-from . import status
+from . import frozen_verbs, status
 from .alarms import AlarmClock
 from .brain import Brain
 from .breakpoints import breakpoints
@@ -248,8 +248,9 @@ class Node:
             self.gossip.tell(status.body(self))
 
     def _frozen(self, found: Regression) -> None:
-        """Calls are told at `Relay`; who looks after the mesh, here."""
-        self.events.note("session.frozen", **found.key._asdict(), seen=list(found.seen), found=list(found.found))
+        """Calls are told at `Relay`; who looks after the mesh, and the other nodes, here."""
+        self.events.note("session.frozen", **frozen_verbs.found(found))
+        self.peers.tell("session.freeze", frozen_verbs.found(found))
 
     def introduction(self) -> m.Map:
         """What peers hear of this node."""

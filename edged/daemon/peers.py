@@ -301,6 +301,12 @@ class Peers:
         pointers = pack(self._node.deployments.catalogue.all())
         self.request(link, "node.sync", self._node.introduction(), pointers, lambda _: None)
 
+    def tell(self, verb: str, params: m.Map) -> None:
+        """All peers, at once; who is away is not told."""
+        for link in self._node.relay.peers.values():
+            self.request(link, verb, params, None, lambda _: None)
+            link.flush()
+
     def sync_soon(self) -> None:
         """Tell all peers what this node runs."""
         for link in self._node.relay.peers.values():

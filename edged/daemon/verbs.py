@@ -150,6 +150,7 @@ NODE_VERBS: dict[str, Verb] = {
 }
 AT_ONCE: dict[str, Callable[["Node", m.Request], m.Reply | m.Error]] = {
     "node.ping": node_ping,
+    "session.freeze": z.session_freeze,
 }
 """Node verbs that must be done before what follows them on the connection, or do not wait: no task runs them."""
 

@@ -51,6 +51,23 @@ def test_lower_than_ever_seen_is_a_regression(points: list[Point]) -> None:
             break
 
 
+def test_what_another_node_has_found_counts_as_well() -> None:
+    """A node that had seen less of the session freezes it too, once; accepted, it goes on from what is there."""
+    guard, regression = Guard(), Regression(KEY, (1, 7), (1, 5))
+    read(guard, (1, 5))
+    assert guard.told(regression) and not guard.told(regression)
+    assert guard.frozen == {KEY: regression}
+    assert guard.accept(KEY) == regression
+    assert read(guard, (1, 5)) is None and not guard.frozen
+
+
+def test_no_more_are_frozen_than_there_is_room_for() -> None:
+    """However many others tell of."""
+    guard = Guard(limit=2)
+    told = [guard.told(Regression(SessionKey("f", str(number)), (0, 2), (0, 1))) for number in range(3)]
+    assert told == [True, True, False]
+
+
 def test_every_answer_that_tells_of_the_record_counts() -> None:
     """Won, lost and forgotten alike; a failed operation and one about no session say nothing."""
     guard = Guard()

@@ -8,6 +8,7 @@ import trio
 
 from edged.core import records as r
 from edged.core.catalogue import Catalogue, Pointer
+from edged.core.regression import Guard
 from edged.daemon import verbs
 from edged.daemon.link import Link
 from edged.daemon.node import Node
@@ -202,3 +203,16 @@ async def test_a_verb_that_hangs_is_answered(
     answer = await said(None, "operator", "node.status")
     assert isinstance(answer, m.Error)
     assert answer.code == Code.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("wrong", [{"seen": None}, {"found": [1]}, {"seen": [1, "2"]}, {"session": ""}, {}])
+def test_a_node_freezes_what_another_one_has_found_to_have_gone_back(wrong: m.Map) -> None:
+    """With both points, as numbers; else it is refused and nothing is frozen."""
+    node = SimpleNamespace(guard=Guard())
+    params = {"function": "f", "session": "s", "seen": [0, 3], "found": [0, 2], **wrong}
+    answer = verbs.AT_ONCE["session.freeze"](cast(Any, node), m.Request(1, "session.freeze", params))
+    if wrong:
+        assert isinstance(answer, m.Error)
+        assert (answer.code, node.guard.frozen) == (Code.BAD_REQUEST, {})
+    else:
+        assert [one.seen for one in node.guard.frozen.values()] == [(0, 3)]
