@@ -12,6 +12,7 @@ from edged.core import effects as fx
 from edged.core.calls import Call
 from edged.core.records import SessionKey
 from edged.core.regression import Regression
+from edged.core.rerouting import NO_ROOM, WRONG_PLACE, offered_again, routed_again
 from edged.core.routing import ANYWHERE, HERE, Refuse, Router, There
 from edged.core.sessions import Seat
 from edged_protocol import messages as m
@@ -25,15 +26,9 @@ from .entrance import Entrance
 from .link import Link
 from .measuring import Measuring
 from .seating import Seating
-from .spread import NOT_RUN_THERE, Spread
+from .spread import Spread
 from .wishes import asked_alarms
 from .workers import WAITS_FOR_ITSELF, Workers
-
-MAX_REROUTES = 2
-"""Second thoughts about one call: a session that moves faster is the caller's to wait for."""
-
-WRONG_PLACE = (102, 103, 105, 204)
-"""Certainly not run: the session is not there, or the node takes no calls."""
 
 MAX_EXPLAINED = 8
 """Nodes that a refusal tells about."""
@@ -218,7 +213,7 @@ class Relay:
         if type(message) is m.Result and call.session is None:
             self.answers.result(call, message.body, meta)
             return
-        if isinstance(message, m.Error) and message.code in NOT_RUN_THERE and self._asks_another(call, link, meta, now):
+        if isinstance(message, m.Error) and message.code in NO_ROOM and self._asks_another(call, link, meta, now):
             return
         if call.session is not None:
             key = SessionKey(call.function, call.session)
@@ -233,9 +228,8 @@ class Relay:
                     meta["home"] = node
             if isinstance(message, m.Error) and message.code in WRONG_PLACE:
                 self.router.forget(key)
-                if call.reroutes < MAX_REROUTES and message.code != 204 and not call.answered:
-                    call.reroutes += 1
-                    self.route(call, now)  # without the hint: the store knows better
+                if routed_again(call, message.code):
+                    self.route(call, now)
                     return
         if isinstance(message, m.Error):
             self.answer(fx.Answer(call, message.code, b"", message.message, message.meta))
@@ -244,10 +238,8 @@ class Relay:
 
     def _asks_another(self, call: Call, link: Link, meta: m.Map, now: float) -> bool:
         """After a node had no room: whether the call is on its way again."""
-        granted = self.spread.refused(call, link.name, meta, now)
-        if not granted or call.answered or call.hops or call.reroutes >= MAX_REROUTES:
+        if not self.spread.refused(call, link.name, meta, now) or not offered_again(call):
             return False
-        call.reroutes += 1
         if call.session is not None:
             self.router.forget(SessionKey(call.function, call.session))
         self.route(call, now)

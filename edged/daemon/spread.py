@@ -18,9 +18,6 @@ from edged_protocol.limits import MAX_HOPS
 
 from .workers import Workers
 
-NOT_RUN_THERE = (101, 102, 104)
-"""The node has no room, takes no calls, or has no container: certainly not run, and another may do."""
-
 SKIP_SECONDS = 0.2
 """For a node that did not say when to come back."""
 

@@ -14,6 +14,7 @@ from edged.core import effects as fx
 from edged.core.balancing import Balancer, Load
 from edged.core.calls import Call
 from edged.core.records import SessionKey
+from edged.core.rerouting import NO_ROOM, WRONG_PLACE, routed_again
 from edged.core.rests import Rests
 from edged.core.routing import Anywhere, Here, Router, There
 from edged.core.sessions import Seat
@@ -24,14 +25,12 @@ from .containers import Container, Containers
 from .leasing import Leasing
 from .moves import ARRIVING, TAKE
 from .scenario import Function
-from .spread import MAX_REROUTES, Spread
+from .spread import Spread
 from .visits import Hop, Visit
 
 if TYPE_CHECKING:
     from .mesh import Mesh
 
-WRONG_PLACE = (102, 103, 105)
-NOT_RUN_THERE = (101, 102, 104)
 ALONE = b"alone"
 """Stands for the state of a call that no session's actor knows of."""
 
@@ -162,7 +161,7 @@ class Node:
         if node is not None and load is not None:
             self.balancer.heard(call.function, node, load, now)
         self.spread.ended(call, now, meta if answer.code == 0 else None)
-        if answer.code in NOT_RUN_THERE and node is not None and self.spread.asks_another(call, node, now):
+        if answer.code in NO_ROOM and node is not None and self.spread.asks_another(call, node, now):
             return
         key = SessionKey(call.function, call.session or "")
         if type(meta.get("epoch")) is int:
@@ -171,8 +170,7 @@ class Node:
             self.rests.seen(key, meta["epoch"], self.clock.now)
         if answer.code in WRONG_PLACE:
             self.router.forget(key)
-            if call.reroutes < MAX_REROUTES and not call.answered:
-                call.reroutes += 1
+            if routed_again(call, answer.code):
                 self.route(call)
                 return
         self.answer(answer._replace(call=call))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from edged.core.balancing import UnderWay
 from edged.core.calls import Call
 from edged.core.records import SessionKey
+from edged.core.rerouting import offered_again
 from edged.core.sessions import Seat
 from edged_protocol.limits import MAX_HOPS
 
 if TYPE_CHECKING:
     from .node import Node
 
-MAX_REROUTES = 2
 SKIP_SECONDS = 0.2
 
 
@@ -51,9 +51,8 @@ class Spread:
     def asks_another(self, call: Call, node: str, now: float) -> bool:
         """After `node` had no room: whether the call is on its way again."""
         granted = self._node.balancer.refused(call.function, node, SKIP_SECONDS, now)
-        if not granted or call.answered or call.hops or call.reroutes >= MAX_REROUTES:
+        if not granted or not offered_again(call):
             return False
-        call.reroutes += 1
         self._node.router.forget(SessionKey(call.function, call.session or ""))
         self._node.route(call)
         return True

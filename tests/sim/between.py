@@ -4,13 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 from edged.core import effects as fx
 from edged.core.calls import Call
+from edged.core.rerouting import WRONG_PLACE, routed_again
 from edged.core.sessions import Seat
 
 if TYPE_CHECKING:
     from .node import Node
-
-MAX_REROUTES = 2
-WRONG_PLACE = (103, 105)
 
 
 def forward(node: "Node", call: Call, name: str) -> None:
@@ -70,8 +68,7 @@ def _answered(node: "Node", call: Call, answer: fx.Answer) -> None:
         node.router.located(key, owner, meta["epoch"])
     if answer.code in WRONG_PLACE:
         node.router.forget(key)
-        if call.reroutes < MAX_REROUTES and not call.answered:
-            call.reroutes += 1
+        if routed_again(call, answer.code):
             node.route(call)
             return
     node.answer(answer._replace(call=call))
