@@ -58,12 +58,11 @@ class NameTaken(Exception):
 class Claiming:
     """`begin` first of all, then `finish`; each raises NameTaken. Needs the data directory's lock."""
 
-    def __init__(self, config: Config, data_dir: Path, boot: str) -> None:
+    def __init__(self, config: Config, data_dir: Path, boot: str, past: frozenset[str]) -> None:
         self._config = config
         self._name = config.node.name
         self._data_dir = data_dir
         self._boot = boot
-        past = lives.past_of(data_dir)
         self._core = Claim(self._name, boot, config.mesh.lease, past)
         self._at_home = bool(past)
         """Whether this directory has had the name on this machine before: an image has not."""
@@ -92,7 +91,8 @@ class Claiming:
             if self._own_store:
                 await self._write_down()
             else:
-                await self._claim(self._ask_neighbours if self.far else partial(ask, store), LOOK_SECONDS)
+                alone = self.far and not self._neighbours
+                await self._claim(self._ask_neighbours if self.far else partial(ask, store), 0.0 if alone else LOOK_SECONDS)
         finally:
             for neighbour in self._neighbours:
                 neighbour.close()
@@ -170,7 +170,7 @@ class Claiming:
             now = trio.current_time()
             heard = heard if failed else now
             if patience is not None and now - heard >= patience:
-                log.warning("the store says nothing: the name %s is claimed when it does", self._name)
+                log.info("the store says nothing yet: the name %s is claimed when it does", self._name)
                 return
             if (left := self._core.left(boottime())) > 0:
                 self._tell(left)

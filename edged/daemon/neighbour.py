@@ -43,13 +43,18 @@ class Neighbour:
         """What its store answers; a store that it does not reach is one that this node does not reach."""
         verb, params, blob = op_to_wire(op)
         self._serial += 1
+        answered = False
         try:
             with trio.move_on_after(DEADLINE):
                 await self._stream.send_all(encode(m.Request(self._serial, verb, params, blob)))
-                return outcome_of_answer(await self._answer())
+                outcome = outcome_of_answer(await self._answer())
+                answered = True
+                return outcome
         except BROKEN as error:
             return StoreFailed(None, f"the node that was asked is gone: {error}")
-        self.close()  # half a question may have left
+        finally:
+            if not answered:
+                self.close()  # half a question may have left
         return StoreFailed(None, f"no answer in {DEADLINE:g} s")
 
     def close(self) -> None:

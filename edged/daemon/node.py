@@ -46,6 +46,7 @@ from .kept_logs import KeptLogs
 from .leasing import Leasing
 from .link import Link
 from .listeners import Listeners
+from .lives import past_of
 from .locations import Locations
 from .mesh_streams import Followed
 from .moves import Moves
@@ -123,7 +124,8 @@ class Node:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve. Started when the listeners accept and the store is open."""
         self.started = trio.current_time()
-        alone, self.boot = await trio.to_thread.run_sync(_claimed, self.data_dir)
+        alone, self.boot, past = await trio.to_thread.run_sync(_claimed, self.data_dir)
+        self.claiming = Claiming(self.config, self.data_dir, self.boot, past)
         web = None
         try:
             async with trio.open_nursery() as nursery:
@@ -149,7 +151,6 @@ class Node:
         sender, url = self.peers.store_sender, self.config.store.url
         store = open_store(url, self.data_dir, reach=sender, timers=self.timers)
         self.store = WatchedStore(GuardedStore(store, self.guard, self._frozen))
-        self.claiming = Claiming(self.config, self.data_dir, self.boot)
         nursery.start_soon(self.timers.run)
         await nursery.start(self.store.run)
         await self.claiming.begin(self.store)
@@ -289,14 +290,14 @@ def _web(node: Node) -> "Web | None":
     return Web(node.config.listen.http, pages)
 
 
-def _claimed(data_dir: Path) -> tuple[int, str]:
-    """Its lock, and this life's boot, before anything else is begun. Whatever the node's store is: two processes would be one
+def _claimed(data_dir: Path) -> tuple[int, str, frozenset[str]]:
+    """Its lock, this life's boot and those that may have left a lease, before anything else is begun. Whatever the node's store is: two processes would be one
     node with two boots, and write the same files. Raises StoreInUse, OSError."""
     alone = -1
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         alone = lock(data_dir, "lock")
-        return alone, next_boot(data_dir)
+        return alone, next_boot(data_dir), past_of(data_dir)
     except OSError as error:
         if alone >= 0:
             os.close(alone)

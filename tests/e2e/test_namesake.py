@@ -86,12 +86,24 @@ def test_the_second_finds_the_first_by_its_lease(
     device.close()
 
 
-def test_the_second_starts_without_the_store_and_ends_with_it(nodes: Nodes, tmp_path: Path, server: RedisServer) -> None:
-    """Nodes start while their store is away. Once it is back, the second one ends, and has taken nothing of the first one's."""
-    device = counting(nodes, tmp_path, LEASE, server.url)
-    server.kill()
-    assert nodes.start("copy", lease=LEASE, store=server.url, seeds=[], called="n2")
-    server.start()
+@pytest.mark.parametrize("kind", ["mesh", "redis"])
+def test_the_second_starts_without_the_store_and_ends_with_it(
+    nodes: Nodes, tmp_path: Path, server: RedisServer, kind: str
+) -> None:
+    """Nodes start while their store is away. Once it is back, the second one ends, and has taken nothing of the first one's,
+    though its connection to the store's node takes the place of the other's for a moment."""
+    store, seeds = server.url if kind == "redis" else "", list[str]()
+    device = counting(nodes, tmp_path, LEASE, store)
+    if kind == "redis":
+        server.kill()
+    else:
+        nodes.signal("n1", signal.SIGSTOP)
+        seeds = [nodes.addresses["n1"]]
+    assert nodes.start("copy", lease=LEASE, store=store, seeds=seeds, called="n2")
+    if kind == "redis":
+        server.start()
+    else:
+        nodes.signal("n1", signal.SIGCONT)
     assert nodes.ended("copy") == 1
     assert "another node is called n2: its lease in the store is renewed; this one ends" in nodes.said("copy")
     assert "Traceback" not in nodes.said("copy")
