@@ -10,7 +10,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from ipaddress import ip_address
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from edged.core.store_url import MeshUrl, SqliteUrl, parse_store_url
 from edged_protocol.announcement import Announced
 
 from . import lives
-from .discovery import Discovery, is_address
+from .discovery import Discovery, on_a_lan
 from .hub import boottime
 from .neighbour import BROKEN, Neighbour, meet
 from .notify import notify
@@ -85,7 +84,7 @@ class Claiming:
         """Ask the mesh and the store, which has just been opened. Over when the name is claimed, or the store says nothing."""
         try:
             await self._look_around()
-            if not self._neighbours and not self._at_home and "mdns" in self._config.mesh.discovery and _on_a_lan(self._host):
+            if not self._neighbours and not self._at_home and "mdns" in self._config.mesh.discovery and on_a_lan(self._host):
                 await self._listen()
             await self._follow_up()
             if self._own_store:
@@ -165,8 +164,10 @@ class Claiming:
     async def _claim(self, ask_store: Ask, patience: float | None) -> None:
         """Until there is a verdict, or a store that says nothing for so long."""
         heard = trio.current_time()
-        while self._core.verdict is Verdict.OPEN:
+        while True:
             failed = await self._turn(ask_store, inf if patience is None else patience)
+            if self._core.verdict is not Verdict.OPEN:
+                break
             now = trio.current_time()
             heard = heard if failed else now
             if patience is not None and now - heard >= patience:
@@ -215,11 +216,6 @@ class Claiming:
 
     def _refusal(self, how: str) -> NameTaken:
         return NameTaken(f"another node is called {self._name}{how}; this one ends: give it a [node] name of its own")
-
-
-def _on_a_lan(host: str) -> bool:
-    """Whether others may hear this node's announcements, and it theirs; of a name that is to be looked up it is not asked."""
-    return is_address(host) and not ip_address(host).is_loopback
 
 
 def _brokers(neighbour: Neighbour) -> list[tuple[str, str]]:

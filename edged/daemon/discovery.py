@@ -183,10 +183,10 @@ def told(found: tuple[str, ...]) -> list[str]:
     return [address.partition("%")[0] for address in wide or found]
 
 
-def is_address(host: str) -> bool:
-    """Whether it is one already, and no name to be looked up."""
+def on_a_lan(host: str) -> bool:
+    """Whether who listens there is found on a LAN; of a name nobody knows before it was looked up."""
     try:
-        return bool(_host(host))
+        return bool(addresses(host))
     except ValueError:
         return False
 
