@@ -80,8 +80,8 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
 def plan() -> None:
     """How many local sessions, how many containers.
 
-    The paper's model, for any parameters; the default ones are the paper's. `edgectl policy what-if` asks the same
-    with what a running mesh measures.
+    The model of the paper "Stateful Function-as-a-Service at the Edge", for any parameters; the default ones are the
+    paper's. `edgectl policy what-if` asks the same with what a running mesh measures.
 
     Example: edged plan latency --clients 70
     """
@@ -94,7 +94,7 @@ def plan() -> None:
     "--store", type=Number(zero=True), default=0.0, show_default=True,
     help="seconds a remote-state call takes besides to read and commit its state, holding no container",
 )
-@click.option("--serial", is_flag=True, help="calls of a session run one after another, as edged does it; the paper lets them run beside each other")
+@click.option("--serial", is_flag=True, help="calls of a session run one after another, as edged does it; the published model lets them run beside each other")
 @click.option("-o", "--output", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
 def latency(
     clients: tuple[int, ...], rate: float, local: float, remote: float, plot: bool, png: Path | None,

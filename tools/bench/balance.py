@@ -1,4 +1,4 @@
-"""The balancing policies beside one central queue on the same trace (DESIGN §6, model.md).
+"""The balancing policies beside one central queue on the same trace.
 
 Two tables. In virtual time: the real `Balancer` and `Pool` of each node, the four policies and two blind ones, for
 several sizes of pool. Live: real daemons, real containers that sleep, an open Poisson stream from one client library,

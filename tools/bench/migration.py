@@ -1,4 +1,4 @@
-"""How long a session's calls wait while it moves, seen by its client (DESIGN §5).
+"""How long a session's calls wait while it moves, seen by its client.
 
 Three nodes on loopback; the client talks to the first, which also serves the store; the session moves between the two
 others while the client calls it without a break. A pause is the longest time that a call took which was under way

@@ -1,4 +1,4 @@
-"""The paper's smart vehicle: regular driving shares containers, autonomous parking gets its own.
+"""Smart vehicle: regular driving shares containers, autonomous parking gets its own.
 
 Driving tolerates a second; parking does not, so its first step asks for local state and its last one
 gives it back.

@@ -1,4 +1,4 @@
-"""The paper's smart factory: watches one robot arm, and asks for a container of its own while it is abnormal.
+"""Smart factory: watches one robot arm, and asks for a container of its own while it is abnormal.
 
 The state is a moving mean and variance (exponentially weighted, so a reading costs the same after a year),
 and how many normal readings came since the last abnormal one.
