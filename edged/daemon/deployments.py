@@ -201,7 +201,7 @@ class Deployments:
         await self._point(old.name, lambda now: promoted(now or old, self._node))
 
     async def roll_back(self, old: Pointer) -> None:
-        """Without the canary, or to the version before. Raises ValueError, StartFailed."""
+        """Without the canary, or to the version before. Raises ValueError, StartFailed, CallError."""
         await self._point(old.name, lambda now: rolled_back(now or old, self._node))
 
     async def remove(self, name: str) -> None:
@@ -212,6 +212,7 @@ class Deployments:
         """Told to others only when it is on this disk; else all is as before. What others said during the import counts: the
         pointer is `made` again of that. Raises CallError when it would lead elsewhere then."""
         meant = made(self.catalogue.get(name))
+        await self._have(meant)
         ready = await self._prepared(meant)
         gone: list[str] = []
         try:
@@ -225,6 +226,15 @@ class Deployments:
         finally:
             await self._workers.retire([*gone, *ready.imported])
         await self._tell_all()
+
+    async def _have(self, pointer: Pointer) -> None:
+        """All that a pointer names: a node that came later never had the version before. Raises CallError."""
+        try:
+            for hash_ in pointer.hashes():
+                await self._fetch(hash_)
+        except CallError as error:  # of the asking; what the operator wanted is certainly not done
+            why = f"a version of {pointer.name} is not here and cannot be had: {error.message}"
+            raise call_error(Code.NO_CAPACITY, why) from error
 
     async def _tell_all(self) -> None:
         self._announce()
@@ -287,15 +297,15 @@ class Deployments:
             await self._fetch(hash_, peer)
         await self._serve(pointer)
 
-    async def _fetch(self, hash_: str, peer: str) -> None:
+    async def _fetch(self, hash_: str, likeliest: str = "") -> None:
         """Have the bundle. Raises CallError when nobody can give it now: the next to tell of it may; and as `Fetch.run`."""
         while (other := self._fetching.get(hash_)) is not None:  # for an older pointer, which may not be served any more
             await other.wait()
         over = self._fetching[hash_] = trio.Event()
         try:
             if await self._bundles.spec(hash_) is None:
-                others = [name for name in self._peers.names() if name != peer]
-                await Fetch(hash_, self._bundles, self._peers.ask).run([peer, *others])
+                givers = sorted(self._peers.names(), key=lambda name: name != likeliest)
+                await Fetch(hash_, self._bundles, self._peers.ask).run(givers)
         except CallError:
             self._unfetched.add(hash_)
             raise

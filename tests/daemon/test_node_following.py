@@ -294,6 +294,22 @@ async def test_a_function_runs_where_its_labels_are(
     assert rig.deployments.catalogue.deployed()["f"].hash == hash_
 
 
+async def test_a_version_that_this_node_never_had_is_fetched_when_an_operator_goes_back_to_it(rig: Rig) -> None:
+    """It came when the next one was deployed already; with nobody to give it the rollback is refused, and nothing has changed."""
+    old, new = rig.make("1"), rig.make("2")
+    rig.deployments.told("n2", pack([["f", 2, "n2", new, "", 0, old]]))
+    await rig.settled()
+    pointer = rig.deployments.catalogue.get("f")
+    assert pointer is not None
+    rig.peers.lost = True
+    with pytest.raises(CallError, match="n2 was lost") as refused:
+        await rig.deployments.roll_back(pointer)
+    assert (refused.value.code, rig.version, rig.deployments.catalogue.get("f")) == (Code.NO_CAPACITY, "2", pointer)
+    rig.peers.lost = False
+    await rig.deployments.roll_back(pointer)
+    assert (rig.version, rig.deployments.followed) == ("1", {"f": 3})
+
+
 async def test_a_canary_is_served_beside_the_version_it_may_replace(rig: Rig) -> None:
     """Both bundles of a pointer are fetched and served; without the canary the other serves alone."""
     old, new = rig.make("1"), rig.make("2")
