@@ -19,10 +19,10 @@ from edged.core.records import (
     Write,
     Written,
 )
-from edged.daemon.stores import Store, ask
+from edged.daemon.stores import Store, ask, redis_line
 from edged.daemon.stores.interface import MAX_WAITING
 
-SHORT = 0.4
+SHORT = 2.0
 """A deadline for tests in which the server is silent."""
 
 
@@ -147,12 +147,13 @@ async def test_a_late_answer_is_nobody_elses(server: RedisServer) -> None:
             assert await version_of(store, f"late-{n}") == 1
 
 
-async def test_a_state_that_is_on_its_way_is_waited_for(server: RedisServer) -> None:
+async def test_a_state_that_is_on_its_way_is_waited_for(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply that takes longer than the deadline but keeps coming is no silence: what is behind it is answered too."""
-    state = bytes(1_000_000)
+    monkeypatch.setattr(redis_line, "SILENCE", PATIENCE)
+    state = bytes(1_500_000)
     async with proxy(server.port) as line, opened(f"redis://127.0.0.1:{line.port}", SHORT) as store:
         await won(store, write("a", 1, state=state))
-        line.drip(SHORT / 3)
+        line.drip(SHORT / 12)
         outcomes: list[Outcome] = []
         for session in ("a", "b"):
             store.submit(Load(SessionKey("f", session)), outcomes.append)
