@@ -8,6 +8,7 @@ Not taken: a lower threshold at which the library itself gives back or maps (`ma
 pages from the kernel anew, and a call with a megabyte took twice as much of the node's processor time.
 """
 
+import contextlib
 import ctypes
 import os
 from collections.abc import Callable
@@ -48,10 +49,10 @@ class Heap:
         library = ctypes.CDLL(None)
         try:
             usage, trim = library.mallinfo2, library.malloc_trim
-        except AttributeError:
+            usage.restype = _Usage
+            return cls(usage, trim)
+        except (AttributeError, OSError):
             return None
-        usage.restype = _Usage
-        return cls(usage, trim)
 
     def _beside(self) -> int:
         """Bytes of memory that are not the library's in use: programs, Python's small objects, and what lies idle."""
@@ -71,7 +72,8 @@ class Heap:
 
 async def give_back() -> None:
     """For ever."""
-    heap = Heap.of_this_process()
+    heap = await trio.to_thread.run_sync(Heap.of_this_process)
     while heap is not None:
         await trio.sleep(LOOK_SECONDS)
-        await trio.to_thread.run_sync(heap.look)
+        with contextlib.suppress(OSError):  # no descriptor is left to look with: another time
+            await trio.to_thread.run_sync(heap.look)

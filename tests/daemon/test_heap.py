@@ -1,12 +1,15 @@
 """Memory that lies idle in the C library's heap goes back to the machine, and nothing else is disturbed."""
 
 import ctypes
+import errno
 import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from edged.daemon import heap
 from edged.daemon.heap import WORTH, Heap
@@ -82,3 +85,24 @@ async def test_a_library_that_cannot_be_asked_is_left_alone(monkeypatch: pytest.
     monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
     assert Heap.of_this_process() is None
     await heap.give_back()
+
+
+async def test_a_look_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock) -> None:
+    """A node may have no descriptor left to look with; later it has."""
+    looks, again = 0, trio.Event()
+
+    def read_bytes() -> bytes:
+        nonlocal looks
+        looks += 1
+        if looks in (2, 3):
+            raise OSError(errno.EMFILE, "Too many open files")
+        if looks > 3:
+            trio.from_thread.run_sync(again.set)
+        return b"9 9 0"
+
+    monkeypatch.setattr(heap, "_RESIDENT", SimpleNamespace(read_bytes=read_bytes))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(heap.give_back)
+        await again.wait()
+        nursery.cancel_scope.cancel()
+    assert looks == 4
