@@ -4,6 +4,7 @@ import ctypes
 import errno
 import subprocess
 import sys
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,3 +107,23 @@ async def test_a_look_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch, a
         await again.wait()
         nursery.cancel_scope.cancel()
     assert looks == 4
+
+
+async def test_a_look_that_takes_long_is_followed_late(monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock) -> None:
+    """Looks take a small share of the time, however many pieces the library has to count."""
+    takes, seen, enough = [0.001, 1.0, 0.0], [0.0], trio.Event()
+
+    def look() -> float:
+        seen.append(trio.from_thread.run_sync(trio.current_time))
+        if len(seen) == 4:
+            trio.from_thread.run_sync(enough.set)
+        return takes[len(seen) - 2]
+
+    monkeypatch.setattr(Heap, "of_this_process", lambda: SimpleNamespace(look=look))
+    seen[0] = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(heap.give_back)
+        await enough.wait()
+        nursery.cancel_scope.cancel()
+    pauses = [later - earlier for earlier, later in pairwise(seen)]
+    assert pauses == pytest.approx([heap.LOOK_SECONDS, heap.LOOK_SECONDS, heap.SHARE])
