@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ class WireClient:
                 return self.once(function, session, method, *args, call_id=call_id, attempt=attempt, timeout_ms=5000)[0]
             except NotRunRetry as error:
                 last: CallError = error
+                time.sleep(0.01)  # all tries would be over before a lease that lapsed for a moment is good again
             except UnknownOutcome as error:
                 if error.code == Code.OUTCOME_FORGOTTEN:
                     raise
