@@ -89,7 +89,7 @@ class Asks(Protocol):
 
 async def respond(url: str) -> None:
     """Serve until killed."""
-    import nats  # type: ignore[import-not-found]
+    import nats
 
     connection = await nats.connect(url)
 
