@@ -126,8 +126,7 @@ class PlainCalls:
         size, key = len(body), call_id or b""
         if size > 255 or id_ > _MAX_UINT32 or timeout_ms > _MAX_UINT32:
             return encode_invoke(id_, function, None, method, call_id, timeout_ms, body, ONCE)
-        form = self._forms.get((function, method, len(key))) or self._form(function, method, len(key))
-        pack, names, rest = form
+        pack, names, rest = self._forms.get((function, method, len(key))) or self._form(function, method, len(key))
         return pack(rest + size, CALL, id_, names, key, 0xCE, timeout_ms, 0xC4, size) + body + ONCE_PACKED
 
     def _form(self, function: str, method: str, key: int) -> tuple[Callable[..., bytes], bytes, int]:
